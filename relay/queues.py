@@ -1,0 +1,73 @@
+"""Names of lanes, tasks and queues, and the Celery factory. No tasks live here.
+
+A lane is a kind of work in the outbox. A task is only a bell: it carries no arguments, because kombu copies the
+first 1,024 characters of every argument in the clear into message headers, and because a lost bell must cost at
+most one tick.
+"""
+
+from __future__ import annotations
+
+import ssl
+from typing import Final
+
+from celery import Celery
+
+from relay.settings import Settings, broker_url
+
+RELAY: Final = "relay"
+BILLING: Final = "billing"
+RECORD: Final = "record"
+UPKEEP: Final = "upkeep"
+LANES: Final = (RELAY, BILLING, RECORD)
+
+KICK: Final = "relay.kick"
+CHARGE: Final = "billing.charge"
+RECORD_TASK: Final = "relay.record"
+BELLS: Final = {RELAY: KICK, BILLING: CHARGE, RECORD: RECORD_TASK}
+
+TICK: Final = "upkeep.tick"
+ENDS: Final = "upkeep.ends"
+PARTITIONS: Final = "upkeep.partitions"
+RETENTION: Final = "upkeep.retention"
+MIRROR: Final = "upkeep.mirror"
+
+
+def celery_app(settings: Settings) -> Celery:
+    """A Celery application on the same Redis, with nothing stored and nothing retried: the outbox does both."""
+    app = Celery("switchhook", broker=broker_url(settings.redis_url), set_as_current=False)
+    app.conf.update(
+        result_backend=None,
+        task_ignore_result=True,
+        task_store_errors_even_if_ignored=False,
+        task_default_queue=UPKEEP,
+        task_routes={
+            KICK: {"queue": RELAY},
+            CHARGE: {"queue": BILLING},
+            RECORD_TASK: {"queue": RECORD},
+            "upkeep.*": {"queue": UPKEEP},
+        },
+        task_create_missing_queues=True,
+        task_acks_late=False,
+        worker_prefetch_multiplier=1,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        worker_send_task_events=False,
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        # A ring that cannot be placed quickly is dropped: the tick replaces it within a second.
+        broker_transport_options={
+            "socket_timeout": 5,
+            "socket_connect_timeout": 2,
+            "socket_keepalive": True,
+            "health_check_interval": 10,
+            "global_keyprefix": "sw:celery:",
+        },
+        task_publish_retry=False,
+        enable_utc=True,
+        timezone="UTC",
+    )
+    if settings.redis_url.startswith("rediss://"):
+        verify = ssl.CERT_REQUIRED if settings.redis_tls_verify == "required" else ssl.CERT_NONE
+        app.conf.broker_use_ssl = {"ssl_cert_reqs": verify}
+    return app

@@ -1,0 +1,161 @@
+"""Every setting, read from the environment in this module and nowhere else.
+
+Secrets may come from a file instead: NAME_FILE names it. Nonsense fails at start with the variable's name.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Final, Literal, TypeVar
+
+from relay.errors import SettingsError
+
+MIB: Final = 1024 * 1024
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderAccess:
+    """Where a provider's management API is and what opens it. An empty key means: not configured."""
+
+    base_url: str
+    api_key: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Switchhook's settings; see the table in README.md for what each does."""
+
+    database_url: str = field(repr=False)
+    redis_url: str = field(repr=False)
+    keys: str = field(repr=False)
+    redis_tls_verify: Literal["required", "none"] = "required"
+    host: str = "0.0.0.0"  # noqa: S104  a web process of a Procfile is reached from outside
+    port: int = 8000
+    web_concurrency: int = 1
+    blocking_threads: int = 256
+    allow_http: bool = False
+    egress_allow: tuple[Network, ...] = ()
+    max_body_bytes: int = 10 * MIB
+    retention: timedelta = timedelta(hours=96)
+    account_quota_bytes: int = 512 * MIB
+    metrics_token: str = field(default="", repr=False)
+    log_level: str = "INFO"
+    elevenlabs: ProviderAccess = ProviderAccess(base_url="https://api.elevenlabs.io")
+    retell: ProviderAccess = ProviderAccess(base_url="https://api.retellai.com")
+    agora: ProviderAccess = ProviderAccess(base_url="https://api.agora.io")
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
+        """Read and check every setting. Raises SettingsError naming the variable."""
+        env = _Environment(os.environ if environ is None else environ)
+        for name in ("DATABASE_URL", "REDIS_URL", "SWITCHHOOK_KEYS"):
+            if not env.secret(name):
+                raise SettingsError(f"{name} is not set; {_ADVICE[name]}")
+        return cls(
+            database_url=_database_url(env.secret("DATABASE_URL")),
+            redis_url=_redis_url(env.secret("REDIS_URL")),
+            keys=env.secret("SWITCHHOOK_KEYS"),
+            redis_tls_verify=env.choice("REDIS_TLS_VERIFY", "required", ("required", "none")),  # type: ignore[arg-type]
+            host=env.text("HOST", "0.0.0.0"),  # noqa: S104
+            port=env.integer("PORT", 8000, 0, 65535),
+            web_concurrency=env.integer("WEB_CONCURRENCY", 1, 1, 256),
+            blocking_threads=env.integer("SWITCHHOOK_BLOCKING_THREADS", 256, 1, 4096),
+            allow_http=env.flag("SWITCHHOOK_ALLOW_HTTP"),
+            egress_allow=env.parsed("SWITCHHOOK_EGRESS_ALLOW", (), _networks),
+            max_body_bytes=env.integer("SWITCHHOOK_MAX_BODY", 10 * MIB, 1024, 1024 * MIB),
+            retention=timedelta(hours=env.integer("SWITCHHOOK_RETENTION_HOURS", 96, 2, 24 * 30)),
+            account_quota_bytes=env.integer("SWITCHHOOK_ACCOUNT_QUOTA", 512 * MIB, 1024, 1024**5),
+            metrics_token=env.secret("METRICS_TOKEN"),
+            log_level=env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
+            elevenlabs=env.provider("ELEVENLABS", "https://api.elevenlabs.io"),
+            retell=env.provider("RETELL", "https://api.retellai.com"),
+            agora=env.provider("AGORA", "https://api.agora.io"),
+        )
+
+
+_ADVICE: Final = {
+    "DATABASE_URL": "give the Postgres URL, for example postgres://user@host/switchhook",
+    "REDIS_URL": "give the Redis URL, for example redis://host:6379/0",
+    "SWITCHHOOK_KEYS": "give the sealing keys as id:base64,... or one random string of 32 or more characters",
+}
+
+
+class _Environment:
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+
+    def text(self, name: str, default: str) -> str:
+        return self._environ.get(name, "").strip() or default
+
+    def secret(self, name: str) -> str:
+        """NAME, or the content of the file that NAME_FILE names."""
+        direct, path = self.text(name, ""), self.text(f"{name}_FILE", "")
+        if direct and path:
+            raise SettingsError(f"{name} and {name}_FILE are both set; keep one")
+        if not path:
+            return direct
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{name}_FILE cannot be read: {type(error).__name__}") from error
+
+    def integer(self, name: str, default: int, lowest: int, highest: int) -> int:
+        raw = self.text(name, str(default))
+        if not (raw.isascii() and raw.isdigit() and lowest <= int(raw) <= highest):
+            raise SettingsError(f"{name} must be a whole number from {lowest} to {highest}")
+        return int(raw)
+
+    def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
+        raw = self.text(name, default)
+        if raw not in choices:
+            raise SettingsError(f"{name} must be one of {', '.join(choices)}")
+        return raw
+
+    def flag(self, name: str) -> bool:
+        return self.choice(name, "0", ("0", "1")) == "1"
+
+    def parsed(self, name: str, default: T, parse: Callable[[str], T]) -> T:
+        raw = self.text(name, "")
+        if not raw:
+            return default
+        try:
+            return parse(raw)
+        except ValueError as error:
+            raise SettingsError(f"{name} makes no sense: {error}") from error
+
+    def provider(self, name: str, base_url: str) -> ProviderAccess:
+        url = self.text(f"SWITCHHOOK_{name}_BASE_URL", base_url).rstrip("/")
+        if not url.startswith(("http://", "https://")):
+            raise SettingsError(f"SWITCHHOOK_{name}_BASE_URL must begin with http:// or https://")
+        return ProviderAccess(base_url=url, api_key=self.secret(f"SWITCHHOOK_{name}_API_KEY"))
+
+
+def _networks(raw: str) -> tuple[Network, ...]:
+    return tuple(ipaddress.ip_network(part.strip()) for part in raw.split(",") if part.strip())
+
+
+def _database_url(raw: str) -> str:
+    """Platforms say `postgres://`, SQLAlchemy wants the driver named; normalised once, here."""
+    scheme, separator, rest = raw.partition("://")
+    if not separator or scheme not in {"postgres", "postgresql", "postgresql+psycopg"}:
+        raise SettingsError("DATABASE_URL must begin with postgres:// or postgresql://")
+    return f"postgresql+psycopg://{rest}"
+
+
+def _redis_url(raw: str) -> str:
+    if not raw.startswith(("redis://", "rediss://", "unix://", "redis+socket://")):
+        raise SettingsError("REDIS_URL must begin with redis://, rediss:// or unix://")
+    return raw.replace("redis+socket://", "unix://", 1)
+
+
+def broker_url(redis_url: str) -> str:
+    """The same Redis in kombu's spelling, which names Unix sockets differently."""
+    return redis_url.replace("unix://", "redis+socket://", 1)
