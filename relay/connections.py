@@ -17,7 +17,7 @@ REDIS_SECONDS: Final = 2.0
 
 def redis_client(
     settings: Settings, *, timeout_seconds: float = REDIS_SECONDS, max_connections: int = 64
-) -> RedisClient:
+) -> redis.Redis:
     """A binary-safe client without hidden retries: redis-py's defaults turn a 2 s timeout into 25 s."""
     options: dict[str, Any] = {
         "decode_responses": False,

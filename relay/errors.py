@@ -2,9 +2,11 @@
 
 SwitchhookError                      500 internal_error
 ├── SettingsError                    -   a variable is missing or makes no sense; raised at start only
+├── StatementRefused                 500 statement_refused     Postgres would refuse it again (in relay.store.database)
 ├── BadRequest                       400 bad_request           (names the field)
 │   ├── PayloadError                 400 body_invalid          the provider's body lacks a fact that is needed
-│   └── TargetRefused                400 target_refused        an address that must not be called (also a ValueError)
+│   ├── TargetRefused                400 target_refused        an address that must not be called (also a ValueError)
+│   └── BillingError                 400 billing_value_invalid money, prices and rate cards (in billing.money)
 ├── Unauthorized                     401 signature_invalid
 ├── NotFound                         404 not_found
 ├── Conflict                         409 conflict

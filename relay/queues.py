@@ -18,6 +18,8 @@ RELAY: Final = "relay"
 BILLING: Final = "billing"
 RECORD: Final = "record"
 UPKEEP: Final = "upkeep"
+# In front of every key that Celery keeps in Redis.
+KEY_PREFIX: Final = "sw:celery:"
 LANES: Final = (RELAY, BILLING, RECORD)
 
 KICK: Final = "relay.kick"
@@ -25,7 +27,6 @@ CHARGE: Final = "billing.charge"
 RECORD_TASK: Final = "relay.record"
 BELLS: Final = {RELAY: KICK, BILLING: CHARGE, RECORD: RECORD_TASK}
 
-TICK: Final = "upkeep.tick"
 ENDS: Final = "upkeep.ends"
 PARTITIONS: Final = "upkeep.partitions"
 RETENTION: Final = "upkeep.retention"
@@ -61,7 +62,7 @@ def celery_app(settings: Settings) -> Celery:
             "socket_connect_timeout": 2,
             "socket_keepalive": True,
             "health_check_interval": 10,
-            "global_keyprefix": "sw:celery:",
+            "global_keyprefix": KEY_PREFIX,
         },
         task_publish_retry=False,
         enable_utc=True,

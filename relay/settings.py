@@ -39,6 +39,7 @@ class Settings:
     redis_tls_verify: Literal["required", "none"] = "required"
     host: str = "0.0.0.0"  # noqa: S104  a web process of a Procfile is reached from outside
     port: int = 8000
+    public_url: str = "http://localhost:8000"
     web_concurrency: int = 1
     blocking_threads: int = 256
     allow_http: bool = False
@@ -46,6 +47,7 @@ class Settings:
     max_body_bytes: int = 10 * MIB
     retention: timedelta = timedelta(hours=96)
     account_quota_bytes: int = 512 * MIB
+    ca_file: str | None = None
     metrics_token: str = field(default="", repr=False)
     log_level: str = "INFO"
     elevenlabs: ProviderAccess = ProviderAccess(base_url="https://api.elevenlabs.io")
@@ -65,7 +67,8 @@ class Settings:
             keys=env.secret("SWITCHHOOK_KEYS"),
             redis_tls_verify=env.choice("REDIS_TLS_VERIFY", "required", ("required", "none")),  # type: ignore[arg-type]
             host=env.text("HOST", "0.0.0.0"),  # noqa: S104
-            port=env.integer("PORT", 8000, 0, 65535),
+            port=env.integer("PORT", 8000, 1, 65535),
+            public_url=env.url("SWITCHHOOK_PUBLIC_URL", f"http://localhost:{env.integer('PORT', 8000, 1, 65535)}"),
             web_concurrency=env.integer("WEB_CONCURRENCY", 1, 1, 256),
             blocking_threads=env.integer("SWITCHHOOK_BLOCKING_THREADS", 256, 1, 4096),
             allow_http=env.flag("SWITCHHOOK_ALLOW_HTTP"),
@@ -73,6 +76,7 @@ class Settings:
             max_body_bytes=env.integer("SWITCHHOOK_MAX_BODY", 10 * MIB, 1024, 1024 * MIB),
             retention=timedelta(hours=env.integer("SWITCHHOOK_RETENTION_HOURS", 96, 2, 24 * 30)),
             account_quota_bytes=env.integer("SWITCHHOOK_ACCOUNT_QUOTA", 512 * MIB, 1024, 1024**5),
+            ca_file=env.parsed("SWITCHHOOK_CA_FILE", None, _existing_file),
             metrics_token=env.secret("METRICS_TOKEN"),
             log_level=env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
             elevenlabs=env.provider("ELEVENLABS", "https://api.elevenlabs.io"),
@@ -131,15 +135,25 @@ class _Environment:
         except ValueError as error:
             raise SettingsError(f"{name} makes no sense: {error}") from error
 
+    def url(self, name: str, default: str) -> str:
+        raw = self.text(name, default).rstrip("/")
+        if not raw.startswith(("http://", "https://")):
+            raise SettingsError(f"{name} must begin with http:// or https://")
+        return raw
+
     def provider(self, name: str, base_url: str) -> ProviderAccess:
-        url = self.text(f"SWITCHHOOK_{name}_BASE_URL", base_url).rstrip("/")
-        if not url.startswith(("http://", "https://")):
-            raise SettingsError(f"SWITCHHOOK_{name}_BASE_URL must begin with http:// or https://")
+        url = self.url(f"SWITCHHOOK_{name}_BASE_URL", base_url)
         return ProviderAccess(base_url=url, api_key=self.secret(f"SWITCHHOOK_{name}_API_KEY"))
 
 
 def _networks(raw: str) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(part.strip()) for part in raw.split(",") if part.strip())
+
+
+def _existing_file(raw: str) -> str | None:
+    if not Path(raw).is_file():
+        raise ValueError("there is no such file")
+    return raw
 
 
 def _database_url(raw: str) -> str:
@@ -153,9 +167,13 @@ def _database_url(raw: str) -> str:
 def _redis_url(raw: str) -> str:
     if not raw.startswith(("redis://", "rediss://", "unix://", "redis+socket://")):
         raise SettingsError("REDIS_URL must begin with redis://, rediss:// or unix://")
-    return raw.replace("redis+socket://", "unix://", 1)
+    if raw.startswith("redis+socket://"):
+        return raw.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=", 1)
+    return raw
 
 
 def broker_url(redis_url: str) -> str:
     """The same Redis in kombu's spelling, which names Unix sockets differently."""
-    return redis_url.replace("unix://", "redis+socket://", 1)
+    if not redis_url.startswith("unix://"):
+        return redis_url
+    return redis_url.replace("unix://", "redis+socket://", 1).replace("db=", "virtual_host=", 1)

@@ -1,0 +1,139 @@
+"""Rate cards: what a second costs and how seconds are counted. Pure and immutable; a new price is a new card."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Final
+
+from billing.money import MAX_DECIMALS, ROUNDINGS, BillingError, format_price, minor_unit, to_money
+
+# The increments that telephony sells, as initial/next seconds. Voice-AI vendors bill by the second: 1/1.
+PRESETS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType({
+    "1/1": (1, 1),
+    "6/6": (6, 6),
+    "30/6": (30, 6),
+    "60/1": (60, 1),
+    "60/6": (60, 6),
+    "60/60": (60, 60),
+})  # fmt: skip
+
+# A day at this price, after the coarsest increment, still fits the ledger's NUMERIC(18,6).
+_MAX_PRICE: Final = Decimal(100_000_000)
+# No call is billed for longer than a day.
+_MAX_SECONDS: Final = 86_400
+_set: Final = object.__setattr__  # the one way into a frozen class, also for its own __init__
+_INCREMENTS: Final = re.compile(r"([0-9]{1,5})/([0-9]{1,5})")
+
+
+class RateCardError(BillingError):
+    """A rate card that nothing can be charged by; the field that is wrong is named."""
+
+    code = "rate_card_invalid"
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class RateCard:
+    """The price of a call.
+
+    per_minute         price of 60 billed seconds, at most 100,000,000 with 6 decimals
+    currency           an active ISO 4217 code
+    initial_seconds    the first increment: a call is never billed for less
+    increment_seconds  every later increment, counted from the end of the first
+    connect_fee        added once to every call that lasted
+    free_seconds       taken off before increments are counted
+    min_charge         a call that lasted never costs less, before rounding; None: no minimum
+    max_charge         a call never costs more, before rounding; None: no maximum
+    decimals           0..6, what the cost is rounded to, once and last
+    rounding           one of billing.money.ROUNDINGS
+    price              per_minute in words, `0.10 USD/min`; derived
+    """
+
+    per_minute: Decimal
+    currency: str
+    initial_seconds: int
+    increment_seconds: int
+    connect_fee: Decimal
+    free_seconds: int
+    min_charge: Decimal | None
+    max_charge: Decimal | None
+    decimals: int
+    rounding: str
+    price: str = field(init=False, repr=False, compare=False)
+
+    def __init__(
+        self,
+        per_minute: Decimal | int | str,
+        currency: str = "USD",
+        *,
+        initial_seconds: int = 1,
+        increment_seconds: int = 1,
+        connect_fee: Decimal | int | str = 0,
+        free_seconds: int = 0,
+        min_charge: Decimal | int | str | None = None,
+        max_charge: Decimal | int | str | None = None,
+        decimals: int = MAX_DECIMALS,
+        rounding: str = "half_up",
+    ) -> None:
+        """Check and normalise every field. Raises RateCardError naming the first that is wrong; a float always is."""
+        price_per_minute = _price(per_minute, "per_minute")
+        low = None if min_charge is None else _price(min_charge, "min_charge")
+        high = None if max_charge is None else _price(max_charge, "max_charge")
+        if low is not None and high is not None and low > high:
+            raise RateCardError("min_charge is more than max_charge", field="min_charge")
+        if not isinstance(rounding, str) or rounding not in ROUNDINGS:
+            raise RateCardError(f"rounding must be one of {', '.join(ROUNDINGS)}", field="rounding")
+        _set(self, "per_minute", price_per_minute)
+        _set(self, "currency", _currency(currency))
+        _set(self, "initial_seconds", _whole(initial_seconds, "initial_seconds", low=1, high=_MAX_SECONDS))
+        _set(self, "increment_seconds", _whole(increment_seconds, "increment_seconds", low=1, high=_MAX_SECONDS))
+        _set(self, "connect_fee", _price(connect_fee, "connect_fee"))
+        _set(self, "free_seconds", _whole(free_seconds, "free_seconds", low=0, high=_MAX_SECONDS))
+        _set(self, "min_charge", low)
+        _set(self, "max_charge", high)
+        _set(self, "decimals", _whole(decimals, "decimals", low=0, high=MAX_DECIMALS))
+        _set(self, "rounding", rounding)
+        _set(self, "price", f"{format_price(price_per_minute, currency)} {currency}/min")
+
+
+def parse_increments(text: str) -> tuple[int, int]:
+    """Read increments as telephony writes them: `60/6` is (60, 6), an initial minute and then steps of six seconds.
+
+    Raises RateCardError with the field `increments` unless it is two whole numbers from 1 to 86,400.
+    """
+    match = _INCREMENTS.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        raise RateCardError("increments must be written as initial/next seconds, such as 60/6", field="increments")
+    initial, following = (_whole(int(part), "increments", low=1, high=_MAX_SECONDS) for part in match.groups())
+    return initial, following
+
+
+def _price(value: object, name: str) -> Decimal:
+    try:
+        price = to_money(value, field=name)
+    except BillingError as refused:
+        raise RateCardError(refused.detail, field=name) from None
+    if price < 0:
+        raise RateCardError(f"{name} must not be negative", field=name)
+    if price > _MAX_PRICE:
+        raise RateCardError(f"{name} must be at most {_MAX_PRICE:,}", field=name)
+    return price
+
+
+def _currency(value: object) -> str:
+    try:
+        minor_unit(value)
+    except BillingError as refused:
+        raise RateCardError(refused.detail, field="currency") from None
+    return str(value)
+
+
+def _whole(value: object, name: str, *, low: int, high: int) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise RateCardError(f"{name} must be a whole number, not {type(value).__name__}", field=name)
+    if not low <= value <= high:
+        raise RateCardError(f"{name} must be from {low} to {high}", field=name)
+    return value

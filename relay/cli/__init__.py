@@ -1,0 +1,57 @@
+"""The `switchhook` command."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import click
+
+from relay.cli import configuration, demonstration, listing, serving
+from relay.errors import SwitchhookError
+from relay.store.database import StatementRefused
+
+_UNDEFINED_TABLE: Final = "42P01"
+
+
+class PlainErrors(click.Group):
+    """Prints our errors as one line that says what to do, instead of a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except StatementRefused as error:
+            if error.sqlstate == _UNDEFINED_TABLE:
+                raise click.ClickException("the database has no tables yet; run 'switchhook migrate'") from None
+            raise click.ClickException(error.detail) from None
+        except SwitchhookError as error:
+            where = f" ({error.field})" if error.field else ""
+            raise click.ClickException(f"{error.detail}{where}") from None
+
+
+@click.group(cls=PlainErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="switchhook", message="switchhook %(version)s")
+def main() -> None:
+    """Relay voice-AI webhooks to your customers, meter every call once, keep nothing that was said.
+
+    Settings come from the environment (DATABASE_URL, REDIS_URL, SWITCHHOOK_KEYS, ...); see README.md.
+    Start with 'switchhook demo', which needs none of them.
+    """
+
+
+for _command in (
+    demonstration.demo,
+    serving.web,
+    serving.worker,
+    serving.beat,
+    serving.migrate,
+    configuration.account,
+    configuration.source,
+    configuration.endpoint,
+    configuration.template,
+    configuration.rate_card,
+    listing.deliveries,
+    listing.sessions,
+    listing.charges,
+):
+    main.add_command(_command)

@@ -1,0 +1,45 @@
+"""What commands print: one JSON line with --json, else aligned text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import click
+import msgspec
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def json_option(command: Command) -> Command:
+    """--json: print one camelCase JSON line."""
+    return click.option("--json", "as_json", is_flag=True, help="Print one line of JSON (camelCase).")(command)
+
+
+def show(fields: Mapping[str, Any], *, as_json: bool, title: str, hint: str = "") -> None:
+    """Print one thing that was made."""
+    if as_json:
+        click.echo(msgspec.json.encode(fields).decode())
+        return
+    click.echo(title)
+    width = max(len(name) for name in fields)
+    for name, value in fields.items():
+        click.echo(f"  {name.ljust(width)}  {'' if value is None else value}")
+    if hint:
+        click.echo(hint)
+
+
+def table(rows: Sequence[Sequence[Any]], headings: Sequence[str], *, empty: str) -> None:
+    """Print rows under headings, aligned."""
+    if not rows:
+        click.echo(empty)
+        return
+    cells = [[("" if cell is None else str(cell)) for cell in row] for row in rows]
+    widths = [max(len(row[place]) for row in (list(headings), *cells)) for place in range(len(headings))]
+    for row in (list(headings), *cells):
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def lines(items: Sequence[Any]) -> None:
+    """Print items as one JSON array on one line."""
+    click.echo(msgspec.json.encode(items).decode())

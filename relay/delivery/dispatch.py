@@ -1,0 +1,220 @@
+"""What a claimed unit asks for: a request to send, or a verdict that needs none; and what an attempt makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from relay.calls import Facts
+from relay.content import Content
+from relay.delivery import retry
+from relay.delivery.envelope import enveloped
+from relay.delivery.retry import AttemptResult
+from relay.delivery.signing import Signing, delivery_headers
+from relay.delivery.transport import Finished, Request
+from relay.directory import Directory
+from relay.errors import NotFound, Unavailable
+from relay.outbox import Claim, GateVerdict, Settlement, Verb
+from relay.outbox.outcomes import AttemptOutcome, DeliveryStatus, decode_facts, encode_outcome
+from relay.sealing import KeyRing, UnsealError, open_event
+from relay.store.snapshot import EndpointConfig
+
+# When the configuration cannot be read, or a key is missing from the ring: the unit waits, no attempt is used.
+_UNREADABLE_WAIT_MS: Final = 5_000
+_UNSEALED_WAIT_MS: Final = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Posting:
+    """A unit on its way: its claim, its facts, and whether this is the only attempt it gets."""
+
+    claim: Claim
+    facts: Facts
+    single_attempt: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatched:
+    """A request to send for a unit."""
+
+    posting: Posting
+    request: Request
+
+
+class Dispatcher:
+    """Turns claims into requests. It opens sealed content; the result holds it as Content only."""
+
+    def __init__(self, directory: Directory, ring: KeyRing) -> None:
+        self._directory = directory
+        self._ring = ring
+        self._signings: dict[str, tuple[EndpointConfig, Signing]] = {}
+
+    def dispatch(self, claim: Claim, *, redis_now_ms: int, now_ms: int) -> Dispatched | Settlement:
+        """The request that a claim asks for, or its settlement when nothing is to be sent.
+
+        `redis_now_ms` is Redis' clock, by which ends are measured; `now_ms` this host's, by which we sign.
+        """
+        facts = decode_facts(claim.facts)
+        try:
+            endpoint = self._directory.account(facts.account_id).endpoints.get(claim.key)
+        except NotFound:
+            endpoint = None
+        except (Unavailable, UnsealError):
+            return Settlement(claim, Verb.RELEASE, delay_ms=_UNREADABLE_WAIT_MS)
+        if endpoint is None:
+            return dead(claim, facts, "endpoint_gone")
+        if (code := refusal(claim, endpoint)) is not None:
+            return dead(claim, facts, code, shred=endpoint.retention_hours == 0)
+        if claim.sealed is None:
+            return _contentless(claim, facts, redis_now_ms=redis_now_ms)
+        try:
+            plain = open_event(self._ring, claim.sealed, event_id=claim.event_id, account_id=facts.account_id)
+        except UnsealError:
+            return _unreadable(claim, facts, redis_now_ms=redis_now_ms)
+        return Dispatched(
+            Posting(claim, facts, single_attempt=endpoint.retention_hours == 0),
+            self._request(claim, facts, endpoint, Content(plain), now_ms),
+        )
+
+    def _request(self, claim: Claim, facts: Facts, endpoint: EndpointConfig, content: Content, now_ms: int) -> Request:
+        is_enveloped = endpoint.template_id is not None
+        body = enveloped(facts, content) if is_enveloped else content
+        headers = delivery_headers(
+            facts,
+            body.reveal(),
+            signing=self._signing(endpoint),
+            attempt=claim.attempts + 1,
+            now_ms=now_ms,
+            is_enveloped=is_enveloped,
+        )
+        return Request(url=endpoint.url, headers=headers, body=body, deadline_ms=endpoint.deadline_seconds * 1000)
+
+    def _signing(self, endpoint: EndpointConfig) -> Signing:
+        known = self._signings.get(endpoint.id)
+        if known is not None and known[0] is endpoint:
+            return known[1]
+        made = Signing(
+            mode=endpoint.signing,
+            signing_secrets=endpoint.signing_secrets,
+            webhook_secret=endpoint.webhook_secret,
+            headers=tuple(endpoint.headers.items()),
+        )
+        self._signings[endpoint.id] = (endpoint, made)
+        return made
+
+
+def refusal(claim: Claim, endpoint: EndpointConfig) -> str | None:
+    """Why a unit is to be given up without a request, if so. Pure."""
+    if claim.is_poison:
+        return "poison"
+    if claim.gate == "gone" or endpoint.state == "gone":
+        return "endpoint_gone"
+    if endpoint.state == "disabled":
+        return "endpoint_disabled"
+    if endpoint.retention_hours == 0 and (claim.attempts or claim.claims > 1):
+        return "attempts_exhausted"  # without retention there is one attempt, even if its process died in it
+    return None
+
+
+def settled(posting: Posting, finished: Finished, *, redis_now_ms: int, jitter: float) -> Settlement:
+    """What an attempt makes of its unit: delivered, another attempt, or dead. Pure."""
+    claim, result = posting.claim, finished.result
+    attempt = claim.attempts + 1
+    decision = retry.decide(
+        result,
+        attempt=attempt,
+        jitter=jitter,
+        now_ms=redis_now_ms,
+        end_ms=claim.end_ms,
+        single_attempt=posting.single_attempt,
+    )
+    match decision:
+        case retry.Delivered():
+            return Settlement(
+                claim,
+                Verb.DONE,
+                attempted=True,
+                gate=GateVerdict.OK,
+                outcome=_outcome(posting.facts, claim, "delivered", finished),
+            )
+        case retry.Retry(delay_ms):
+            return Settlement(
+                claim,
+                Verb.RETRY,
+                delay_ms=delay_ms,
+                attempted=True,
+                gate=GateVerdict.BAD,
+                outcome=_outcome(posting.facts, claim, "pending", finished, retry_in_ms=delay_ms),
+            )
+        case retry.Dead(code):
+            return Settlement(
+                claim,
+                Verb.DEAD,
+                attempted=True,
+                gate=GateVerdict.GONE if code == "endpoint_gone" else GateVerdict.BAD,
+                shred=posting.single_attempt,
+                outcome=_outcome(posting.facts, claim, "dead", finished, code=code),
+            )
+
+
+def dead(claim: Claim, facts: Facts, code: str, *, shred: bool = False) -> Settlement:
+    """Give a unit up without a request."""
+    return Settlement(claim, Verb.DEAD, shred=shred, outcome=_unattempted(claim, facts, "dead", code))
+
+
+def _contentless(claim: Claim, facts: Facts, *, redis_now_ms: int) -> Settlement:
+    if redis_now_ms >= claim.end_ms:
+        return dead(claim, facts, "retention_ended")
+    return Settlement(claim, Verb.LOST, outcome=_unattempted(claim, facts, "content_lost", "content_lost"))
+
+
+def _unreadable(claim: Claim, facts: Facts, *, redis_now_ms: int) -> Settlement:
+    """A key is missing from the ring: an operator can put it back, until the content's end."""
+    if redis_now_ms >= claim.end_ms:
+        return dead(claim, facts, "retention_ended")
+    return Settlement(claim, Verb.RELEASE, delay_ms=_UNSEALED_WAIT_MS)
+
+
+def _unattempted(claim: Claim, facts: Facts, status: DeliveryStatus, code: str) -> bytes:
+    return encode_outcome(
+        AttemptOutcome(
+            event_id=claim.event_id,
+            endpoint_id=claim.key,
+            account_id=facts.account_id,
+            accepted_ms=facts.accepted_at_ms,
+            number=claim.attempts,
+            status=status,
+            attempted=False,
+            code=code,
+            detail=code,
+        )
+    )
+
+
+def _outcome(
+    facts: Facts,
+    claim: Claim,
+    status: DeliveryStatus,
+    finished: Finished,
+    *,
+    code: str | None = None,
+    retry_in_ms: int | None = None,
+) -> bytes:
+    result: AttemptResult = finished.result
+    delivered = status == "delivered"
+    return encode_outcome(
+        AttemptOutcome(
+            event_id=claim.event_id,
+            endpoint_id=claim.key,
+            account_id=facts.account_id,
+            accepted_ms=facts.accepted_at_ms,
+            number=claim.attempts + 1,
+            status=status,
+            code=None if delivered else code or result.tenant_code,
+            detail=None if delivered else result.operator_code,
+            http_status=result.status,
+            duration_ms=finished.duration_ms,
+            response_bytes=finished.response_bytes,
+            retry_in_ms=retry_in_ms,
+        )
+    )

@@ -1,0 +1,56 @@
+"""The guard between customers' URLs and this network: its public names, and the check that resolves.
+
+A verdict counts only where a connection is made, on the socket's own address (`is_allowed`): a name may resolve to
+something else by then. What is checked here when a destination is configured gives an early and clear error.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from relay.delivery.addresses import is_allowed, is_public
+from relay.delivery.url import Destination, checked_destination, checked_url
+from relay.errors import TargetRefused
+from relay.settings import Network
+
+__all__ = ["Resolver", "checked_url", "is_allowed", "is_public", "resolve_checked"]
+
+Resolver = Callable[..., Iterable[tuple[Any, ...]]]
+
+
+def resolve_checked(
+    url: str,
+    *,
+    allow: Iterable[Network | str] = (),
+    https_only: bool = False,
+    field: str = "url",
+    resolver: Resolver = socket.getaddrinfo,
+) -> str:
+    """Return the rebuilt URL of a destination whose name resolves to permitted addresses only.
+
+    For use when a destination is configured: it blocks for as long as the system's resolver does. Raises
+    TargetRefused naming `field`: `target_refused` if the URL or any one address is bad, `target_unresolvable` if
+    the name has no address.
+    """
+    networks = tuple(allow)
+    destination = checked_destination(url, allow=networks, https_only=https_only, field=field)
+    if destination.is_address:
+        return destination.url
+    addresses = _addresses(destination, resolver)
+    if not addresses:
+        raise TargetRefused(
+            "the host name does not resolve; check its spelling", code="target_unresolvable", field=field
+        )
+    if not all(is_allowed(address, allow=networks) for address in addresses):
+        raise TargetRefused("the host name resolves to an address that is not public", field=field)
+    return destination.url
+
+
+def _addresses(destination: Destination, resolver: Resolver) -> frozenset[str]:
+    try:
+        found = resolver(destination.host, destination.port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return frozenset()
+    return frozenset(str(info[4][0]) for info in found)

@@ -1,0 +1,154 @@
+"""Sources, templates and endpoints as the hot path sees them: from the sealed mirror in Redis, cached per process.
+
+Every reply of the outbox names the configuration's version; when it moves, cached accounts are checked again on their
+next use. Whether an accept used an account's newest version is decided by the accept script itself.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from relay.connections import REDIS_SECONDS
+from relay.directory.mirror import Mirror
+from relay.directory.view import AccountView
+from relay.errors import NotFound, Unavailable
+from relay.sealing import KeyRing
+from relay.store.database import Database
+from relay.store.snapshot import SourceConfig, TemplateConfig
+
+__all__ = ["AccountView", "Directory", "Mirror"]
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+# Enough for every busy account of one process; past it the cache starts anew rather than grow.
+_MAX_CACHED: Final = 20_000
+
+
+@dataclass(slots=True)
+class _Cached:
+    view: AccountView
+    generation: int
+
+
+class Directory:
+    """Answers from its cache, then the mirror, then Postgres.
+
+    Raises NotFound for what does not exist, and Unavailable when that cannot be known: an unknown source while
+    Postgres is away is never called unknown. Safe for threads.
+    """
+
+    def __init__(self, mirror: Mirror, ring: KeyRing, database: Database) -> None:
+        self._mirror = mirror
+        self._ring = ring
+        self._database = database
+        self._generation = 0
+        self._accounts: dict[str, _Cached] = {}
+        self._source_accounts: dict[str, str] = {}
+        self._secret_templates: dict[str, tuple[int, list[tuple[str, int]]]] = {}
+        self._loading = threading.Lock()
+
+    def saw(self, config_version: int) -> None:
+        """Take note of the version that a reply of the outbox named."""
+        self._generation = config_version
+
+    def account(self, account_id: str) -> AccountView:
+        """An account's configuration: newest as of the last version seen. Raises NotFound, Unavailable."""
+        cached = self._accounts.get(account_id)
+        if cached is not None and cached.generation == self._generation:
+            return cached.view
+        return self._refreshed(account_id, cached)
+
+    def reload(self, account_id: str) -> AccountView:
+        """The same, read again whatever was seen: after the outbox called the version stale."""
+        self._accounts.pop(account_id, None)
+        return self.account(account_id)
+
+    def source(self, source_id: str) -> tuple[AccountView, SourceConfig]:
+        """A source that takes webhooks, with its account. Raises NotFound, Unavailable."""
+        account_id = self._source_accounts.get(source_id) or self._account_of_source(source_id)
+        view = self.account(account_id)
+        source = view.sources.get(source_id)
+        if source is None:
+            self._source_accounts.pop(source_id, None)
+            raise NotFound("there is no source by this id")
+        return view, source
+
+    def templates_of_secret(self, secret: str) -> list[tuple[AccountView, TemplateConfig]]:
+        """Every template whose webhook secret this is, in any account. Raises Unavailable."""
+        keyed_hash = self._ring.lookup_hashes(secret)[0]
+        generation = self._generation
+        known = self._secret_templates.get(keyed_hash)
+        if known is None or known[0] != generation:
+            found = self._mirror.templates_of(keyed_hash)
+            if not found and self._completed():
+                found = self._mirror.templates_of(keyed_hash)
+            _bounded(self._secret_templates)[keyed_hash] = known = (generation, found)
+        return self._templates(known[1])
+
+    def templates_of_agent(self, provider: str, agent_id: str) -> list[tuple[AccountView, TemplateConfig]]:
+        """Every template that claims a provider's agent, in any account: it proves nothing. Raises Unavailable."""
+        found = self._mirror.templates_of_agent(provider, agent_id)
+        if not found and self._completed():
+            found = self._mirror.templates_of_agent(provider, agent_id)
+        return self._templates(found)
+
+    def template_of_session(self, account_id: str, session_id: int) -> int | None:
+        """The template of a session that the API made for this account; None for any other number."""
+        return self._mirror.template_of_session(account_id, session_id)
+
+    def _templates(self, found: list[tuple[str, int]]) -> list[tuple[AccountView, TemplateConfig]]:
+        views = ((self.account(account_id), template_id) for account_id, template_id in found)
+        return [(view, view.templates[template_id]) for view, template_id in views if template_id in view.templates]
+
+    def _refreshed(self, account_id: str, cached: _Cached | None) -> AccountView:
+        with self._exclusively():
+            generation = self._generation
+            if cached is not None and self._mirror.version(account_id) == cached.view.version:
+                cached.generation = generation
+                return cached.view
+            config = self._mirror.get(account_id)
+            if config is None:
+                # Redis was emptied, or this account is not mirrored yet.
+                config = self._mirror.publish(self._database, account_id)
+            view = AccountView(config)
+            _bounded(self._accounts)[account_id] = _Cached(view, generation)
+            return view
+
+    def _account_of_source(self, source_id: str) -> str:
+        account_id = self._mirror.account_of_source(source_id)
+        if account_id is None and self._completed():
+            account_id = self._mirror.account_of_source(source_id)
+        if account_id is None:
+            raise NotFound("there is no source by this id")
+        _bounded(self._source_accounts)[source_id] = account_id
+        return account_id
+
+    def _completed(self) -> bool:
+        """Make the mirror complete if it is not; True if that was needed, so that it is worth looking again."""
+        if self._mirror.is_complete():
+            return False
+        with self._exclusively():
+            if not self._mirror.is_complete():
+                self._mirror.publish_all(self._database)
+        return True
+
+    @contextmanager
+    def _exclusively(self) -> Iterator[None]:
+        # One thread asks for all; the others wait no longer than they would for Redis itself.
+        if not self._loading.acquire(timeout=REDIS_SECONDS):
+            raise Unavailable("the configuration cannot be read at the moment")
+        try:
+            yield
+        finally:
+            self._loading.release()
+
+
+def _bounded(cache: dict[K, V]) -> dict[K, V]:
+    if len(cache) >= _MAX_CACHED:
+        cache.clear()
+    return cache

@@ -1,0 +1,162 @@
+"""The sealed mirror of the configuration in Redis, so that ingress and relaying need no Postgres.
+
+Postgres is the truth; each account's configuration carries a version that only grows, and the mirror takes only what
+is newer. A crash between commit and mirror is made good by `publish_all`, which upkeep runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from datetime import timedelta
+from importlib.resources import files
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+import redis
+
+from relay.errors import Unavailable
+from relay.sealing import KeyRing
+from relay.store import accounts
+from relay.store.database import Database
+from relay.store.snapshot import AccountConfig
+
+_PREFIX: Final = "sw:config:"
+ACCOUNTS: Final = _PREFIX + "accounts"
+VERSIONS: Final = _PREFIX + "versions"
+SOURCES: Final = _PREFIX + "sources"
+KEYS: Final = _PREFIX + "keys"
+VERSION: Final = _PREFIX + "version"
+# Present once every account was mirrored: from then on what is not in the mirror does not exist.
+COMPLETE: Final = _PREFIX + "complete"
+
+_PURPOSE: Final = b"configuration"
+_SCRIPT: Final = (files("relay.directory") / "mirror.lua").read_text()
+_decode: Final = msgspec.json.Decoder(AccountConfig).decode
+
+
+def _secret_key(keyed_hash: str) -> str:
+    return f"{_PREFIX}secret:{keyed_hash}"
+
+
+def _agent_key(provider: str, agent_id: str) -> str:
+    return f"{_PREFIX}agent:{_agent_name(provider, agent_id)}"
+
+
+def _agent_name(provider: str, agent_id: str) -> str:
+    return f"{provider}/{quote(agent_id, safe='')}"
+
+
+def _session_key(account_id: str, session_id: int) -> str:
+    return f"{_PREFIX}session:{account_id}:{session_id}"
+
+
+class Mirror:
+    """Writes and reads the mirror. Every method raises Unavailable when Redis does not answer."""
+
+    def __init__(self, client: redis.Redis, ring: KeyRing) -> None:
+        self._client = client
+        self._ring = ring
+        self._put = client.register_script(_SCRIPT)
+
+    def publish(self, database: Database, account_id: str) -> AccountConfig:
+        """Mirror one account as Postgres has it now, and return it. Raises NotFound and what Database raises."""
+        with database.begin() as connection:
+            config = accounts.config(connection, self._ring, account_id)
+        self.put(config)
+        return config
+
+    def publish_all(self, database: Database) -> int:
+        """Mirror every account that Postgres has newer, and declare the mirror complete. Returns how many."""
+        with database.begin() as connection:
+            newest = accounts.versions(connection)
+        with answered():
+            versions: Any = self._client.hgetall(VERSIONS)
+            names: Any = self._client.hkeys(ACCOUNTS)
+        known = {name.decode(): int(version) for name, version in versions.items()}
+        present = {name.decode() for name in names}
+        behind = [name for name, version in newest.items() if known.get(name, 0) < version or name not in present]
+        for account_id in behind:
+            self.publish(database, account_id)
+        with answered():
+            self._client.set(COMPLETE, 1)
+        return len(behind)
+
+    def put(self, config: AccountConfig) -> None:
+        """Mirror a configuration unless a newer one is there."""
+        sealed = self._ring.seal(msgspec.json.encode(config), purpose=_PURPOSE, aad=config.account_id.encode())
+        entries = list(self._index(config))
+        with answered():
+            self._put(args=[config.account_id, config.version, sealed, len(entries), *entries])
+
+    def get(self, account_id: str) -> AccountConfig | None:
+        """An account's configuration, if it is mirrored."""
+        with answered():
+            sealed: Any = self._client.hget(ACCOUNTS, account_id)
+        if sealed is None:
+            return None
+        return _decode(self._ring.open(sealed, purpose=_PURPOSE, aad=account_id.encode()))
+
+    def version(self, account_id: str) -> int | None:
+        """The version that is mirrored for an account."""
+        with answered():
+            version = self._client.hget(VERSIONS, account_id)
+        return None if version is None else int(version)
+
+    def account_of_source(self, source_id: str) -> str | None:
+        """The account of a source that takes webhooks, if it is mirrored."""
+        with answered():
+            account_id: Any = self._client.hget(SOURCES, source_id)
+        return None if account_id is None else account_id.decode()
+
+    def templates_of(self, keyed_hash: str) -> list[tuple[str, int]]:
+        """Account and id of every template whose secret has this keyed hash."""
+        return self._templates(_secret_key(keyed_hash))
+
+    def templates_of_agent(self, provider: str, agent_id: str) -> list[tuple[str, int]]:
+        """Account and id of every template that claims a provider's agent."""
+        return self._templates(_agent_key(provider, agent_id))
+
+    def remember_session(self, account_id: str, session_id: int, template_id: int, *, lifetime: timedelta) -> None:
+        """Have a session that the API made known to the ingress for as long as its webhooks may come."""
+        with answered():
+            self._client.set(_session_key(account_id, session_id), template_id, px=lifetime)
+
+    def template_of_session(self, account_id: str, session_id: int) -> int | None:
+        """The template of a session that the API made for this account."""
+        with answered():
+            template_id: Any = self._client.get(_session_key(account_id, session_id))
+        return None if template_id is None else int(template_id)
+
+    def _templates(self, key: str) -> list[tuple[str, int]]:
+        with answered():
+            members: Any = self._client.smembers(key)
+        pairs = sorted(member.decode().split("/") for member in members)
+        return [(account_id, int(template_id)) for account_id, template_id in pairs]
+
+    def is_complete(self) -> bool:
+        """Whether what is missing here is missing in Postgres too."""
+        with answered():
+            return bool(self._client.exists(COMPLETE))
+
+    def _index(self, config: AccountConfig) -> Iterator[str]:
+        account = config.account_id
+        for source in config.sources:
+            yield f"s {source.id} {account}"
+        for key_hash in config.key_hashes:
+            yield f"k {key_hash} {account}"
+        for template in config.templates:
+            for keyed_hash in self._ring.lookup_hashes(template.webhook_secret):
+                yield f"t {keyed_hash} {account}/{template.id}"
+            if template.agent_id:
+                yield f"a {_agent_name(template.provider, template.agent_id)} {account}/{template.id}"
+
+
+@contextlib.contextmanager
+def answered() -> Iterator[None]:
+    """Turn every failure of Redis into Unavailable, without its text."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise Unavailable(f"Redis did not answer: {type(error).__name__}") from None

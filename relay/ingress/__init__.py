@@ -1,0 +1,1 @@
+"""The thin ingress: verify, seal, commit, answer. It touches Redis only."""

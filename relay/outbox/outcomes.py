@@ -1,0 +1,137 @@
+"""The outcomes stream: what was accepted and what became of each attempt, on its way to Postgres. Metadata only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple
+
+import msgspec
+import redis
+from redis.exceptions import RedisError, ResponseError
+
+from relay.calls import Facts
+from relay.errors import Unavailable
+from relay.outbox import keys
+
+_GROUP: Final = "record"
+# An entry that its reader has not acknowledged for this long is read by another one.
+_ABANDONED_MS: Final = 30_000
+
+DeliveryStatus = Literal["pending", "delivered", "dead", "content_lost"]
+
+
+class AttemptOutcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={
+    "event_id": "i", "endpoint_id": "e", "account_id": "a", "accepted_ms": "t", "number": "n", "status": "s",
+    "attempted": "x", "code": "c", "detail": "d", "http_status": "h", "duration_ms": "m", "response_bytes": "b",
+    "retry_in_ms": "r",
+}):  # fmt: skip
+    """What one settle made of a delivery.
+
+    `number` is the attempt it speaks of, `attempted` whether a request was made at all. `code` is what tenants see,
+    `detail` what operators see; neither holds text from the other side.
+    """
+
+    event_id: str
+    endpoint_id: str
+    account_id: str
+    accepted_ms: int
+    number: int
+    status: DeliveryStatus
+    attempted: bool = True
+    code: str | None = None
+    detail: str | None = None
+    http_status: int | None = None
+    duration_ms: int | None = None
+    response_bytes: int | None = None
+    retry_in_ms: int | None = None
+
+
+class AcceptedOutcome(NamedTuple):
+    """An event that was committed, with the endpoints it goes to."""
+
+    facts: Facts
+    endpoint_ids: tuple[str, ...]
+    size_bytes: int
+
+
+class StreamEntry(NamedTuple):
+    """One entry; its id orders it and tells when (ms since 1970, Redis' clock)."""
+
+    stream_id: str
+    outcome: AcceptedOutcome | AttemptOutcome
+
+    @property
+    def at_ms(self) -> int:
+        return int(self.stream_id.partition("-")[0])
+
+
+class UnreadableEntry(NamedTuple):
+    """An entry that this version of the code cannot decode."""
+
+    stream_id: str
+
+
+encode_facts: Final = msgspec.msgpack.Encoder().encode
+decode_facts: Final = msgspec.msgpack.Decoder(Facts).decode
+encode_outcome: Final = msgspec.msgpack.Encoder().encode
+_decode_outcome: Final = msgspec.msgpack.Decoder(AttemptOutcome).decode
+
+
+class OutcomeReader:
+    """Reads the stream as one consumer of the group `record`; what it acknowledges is deleted."""
+
+    def __init__(self, client: redis.Redis, *, consumer: str) -> None:
+        self._client = client
+        self._consumer = consumer
+
+    def read(self, *, most: int, abandoned: bool = False) -> list[StreamEntry | UnreadableEntry]:
+        """New entries, or those that another reader left behind. Raises Unavailable."""
+        try:
+            entries = self._abandoned(most) if abandoned else self._new(most)
+        except ResponseError as error:
+            if not str(error).startswith("NOGROUP"):
+                raise Unavailable("Redis refused to read the outcomes") from None
+            self._create_group()
+            return []
+        except RedisError as error:
+            raise Unavailable(f"Redis did not answer: {type(error).__name__}") from None
+        return [_entry(stream_id.decode(), fields) for stream_id, fields in entries if fields]
+
+    def done(self, stream_ids: Sequence[str]) -> None:
+        """Acknowledge and delete entries that are in Postgres. Raises Unavailable."""
+        if not stream_ids:
+            return
+        try:
+            pipeline = self._client.pipeline(transaction=False)
+            pipeline.xack(keys.OUTCOMES, _GROUP, *stream_ids)
+            pipeline.xdel(keys.OUTCOMES, *stream_ids)
+            pipeline.execute()
+        except RedisError as error:
+            raise Unavailable(f"Redis did not answer: {type(error).__name__}") from None
+
+    def _new(self, most: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        reply: Any = self._client.xreadgroup(_GROUP, self._consumer, {keys.OUTCOMES: ">"}, count=most)
+        return reply[0][1] if reply else []
+
+    def _abandoned(self, most: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
+        reply: Any = self._client.xautoclaim(keys.OUTCOMES, _GROUP, self._consumer, _ABANDONED_MS, "0-0", count=most)
+        return [entry for entry in reply[1] if entry[1]]
+
+    def _create_group(self) -> None:
+        try:
+            self._client.xgroup_create(keys.OUTCOMES, _GROUP, id="0", mkstream=True)
+        except ResponseError as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise Unavailable("Redis refused to create the reader group") from None
+        except RedisError as error:
+            raise Unavailable(f"Redis did not answer: {type(error).__name__}") from None
+
+
+def _entry(stream_id: str, fields: dict[bytes, bytes]) -> StreamEntry | UnreadableEntry:
+    try:
+        if b"o" in fields:
+            return StreamEntry(stream_id, _decode_outcome(fields[b"o"]))
+        endpoints = tuple(filter(None, fields[b"e"].decode().split(",")))
+        return StreamEntry(stream_id, AcceptedOutcome(decode_facts(fields[b"f"]), endpoints, int(fields[b"z"])))
+    except (KeyError, ValueError, msgspec.MsgspecError):
+        return UnreadableEntry(stream_id)

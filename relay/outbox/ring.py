@@ -1,0 +1,65 @@
+"""The bell: a Celery message without arguments that tells a worker to look into the outbox.
+
+A bell that cannot be rung costs at most one tick of a worker (1 s), so every failure is swallowed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+import redis
+from celery import Celery
+
+from relay.outbox import keys
+from relay.queues import BELLS
+
+
+class Bell:
+    """Rings lanes from a thread of its own, so that no request ever waits for the broker."""
+
+    def __init__(self, app: Celery, client: redis.Redis) -> None:
+        self._app = app
+        self._client = client
+        self._lanes: set[str] = set()
+        self._wake = threading.Event()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def ring(self, lane: str) -> None:
+        """Have the lane's bell rung soon. Returns at once and never raises."""
+        with self._lock:
+            self._lanes.add(lane)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="bell", daemon=True)
+                self._thread.start()
+        self._wake.set()
+
+    def _run(self) -> None:
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            with self._lock:
+                lanes, self._lanes = self._lanes, set()
+            for lane in lanes:
+                self._send(lane)
+
+    def _send(self, lane: str) -> None:
+        try:
+            self._app.send_task(BELLS[lane], retry=False)
+        except Exception:
+            with contextlib.suppress(redis.RedisError):
+                self._client.delete(keys.ring(lane))  # so that the next accept rings again
+
+
+class Quieter:
+    """Keeps a lane's bell from being rung while its worker looks by itself, and lets it ring again."""
+
+    def __init__(self, client: redis.Redis, lane: str) -> None:
+        self._client = client
+        self._key = keys.ring(lane)
+
+    def silence_ends(self) -> None:
+        """From now on the next accept rings."""
+        with contextlib.suppress(redis.RedisError):
+            self._client.delete(self._key)

@@ -1,0 +1,43 @@
+-- sweep: see to events whose end has come.
+-- ARGV: most events. Reply: {units made urgent, contents shredded, events seen}.
+-- A unit that still waits gets a last attempt, past every gate; retained content of ended deliveries is shredded.
+
+local RECHECK = 30000  -- until the last attempt has been settled
+local urgent, shredded = 0, 0
+redis.call('DEL', P .. 'nothing')  -- see claim.lua: the first write must free memory
+
+local ids = redis.call('ZRANGEBYSCORE', P .. 'ends', '-inf', ms(NOW), 'LIMIT', 0, tonumber(ARGV[1]))
+for _, id in ipairs(ids) do
+  local event = P .. 'event:' .. id
+  local fields = redis.pcall('HGETALL', event)
+  local open, values = false, {}
+  if not fields.err then
+    for i = 1, #fields, 2 do
+      values[fields[i]] = fields[i + 1]
+      local key = string.match(fields[i], '^n:relay:(.+)$')
+      if key then
+        open = true
+        local line = P .. 'line:relay:' .. key
+        local at = redis.call('ZSCORE', line, id)
+        if at and tonumber(at) > URGENT then
+          redis.call('ZADD', line, URGENT, id)
+          index('relay', key)
+          urgent = urgent + 1
+        end
+      end
+    end
+  end
+  if open then
+    redis.call('ZADD', P .. 'ends', ms(NOW + RECHECK), id)
+  else
+    redis.call('ZREM', P .. 'ends', id)
+    redis.call('DEL', P .. 'sealed:' .. id)
+    if values['z'] and tonumber(values['z']) > 0 then
+      redis.call('DECRBY', P .. 'bytes:' .. values['a'], values['z'])
+      redis.call('HSET', event, 'z', 0)
+      shredded = shredded + 1
+    end
+    if values['o'] == '0' then redis.call('DEL', event, P .. 'facts:' .. id) end
+  end
+end
+return { urgent, shredded, #ids }

@@ -1,0 +1,130 @@
+"""What goes into the outbox and what comes out of it. Content appears here only sealed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+# Claimed this often without a settle, a unit has probably killed its process each time: it is set aside.
+POISON_CLAIMS: Final = 5
+
+
+class Unit(NamedTuple):
+    """One piece of work of an event: a lane and its key (relay: an endpoint; billing: an account)."""
+
+    lane: str
+    key: str
+
+
+class Admission(NamedTuple):
+    """One verified event on its way into the outbox.
+
+    `sealed` is empty when nothing is to be relayed. `config_version` is the version of the account's configuration
+    that it was routed by; 0 is not checked.
+    """
+
+    event_id: str
+    account_id: str
+    facts: bytes
+    sealed: bytes
+    retention_ms: int
+    window_ms: int
+    quota_bytes: int
+    units: tuple[Unit, ...]
+    config_version: int = 0
+
+
+class Verdict(StrEnum):
+    """What accept made of one event."""
+
+    NEW = "new"
+    REPEAT = "repeat"
+    QUOTA = "quota"
+    STALE = "stale"
+    ERROR = "error"
+
+
+class Accepted(NamedTuple):
+    """The answer of one accept call: a verdict per event, and the lanes whose bell should be rung."""
+
+    now_ms: int
+    config_version: int
+    rings: tuple[str, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+class Claim(NamedTuple):
+    """A leased unit. `token` proves the lease; `attempts` were made before, `claims` since the last settle."""
+
+    key: str
+    event_id: str
+    token: bytes
+    attempts: int
+    claims: int
+    accepted_ms: int
+    end_ms: int
+    gate: str
+    facts: bytes
+    sealed: bytes | None
+
+    @property
+    def is_poison(self) -> bool:
+        return self.claims > POISON_CLAIMS
+
+
+class Claims(NamedTuple):
+    """The answer of one claim call. `drain`: a suspect waits to be claimed alone, once nothing is in flight."""
+
+    now_ms: int
+    config_version: int
+    more: bool
+    drain: bool
+    units: tuple[Claim, ...]
+
+
+class Verb(StrEnum):
+    """What a settle does with a unit; see settle.lua."""
+
+    DONE = "done"
+    RETRY = "retry"
+    RELEASE = "release"
+    DEAD = "dead"
+    LOST = "lost"
+
+
+class GateVerdict(StrEnum):
+    """What an attempt says about its endpoint."""
+
+    OK = "ok"
+    BAD = "bad"
+    GONE = "gone"
+    NONE = "none"
+
+
+class Settlement(NamedTuple):
+    """What became of one claimed unit. `outcome` is the encoded record for Postgres; empty means none."""
+
+    claim: Claim
+    verb: Verb
+    delay_ms: int = 0
+    attempted: bool = False
+    gate: GateVerdict = GateVerdict.NONE
+    shred: bool = False
+    outcome: bytes = b""
+
+
+class Audit(NamedTuple):
+    """Where every accepted unit of a lane is. `unaccounted` must be 0: anything else is a lost or invented unit."""
+
+    waiting: int
+    in_flight: int
+    late_ms: int
+    accepted: int
+    delivered: int
+    dead: int
+    lost: int
+    keys: int
+
+    @property
+    def unaccounted(self) -> int:
+        return self.accepted - self.delivered - self.dead - self.lost - self.waiting - self.in_flight

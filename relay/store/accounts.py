@@ -1,0 +1,141 @@
+"""Accounts, their API keys, and what the hot path needs to know of them.
+
+Whoever changes what the hot path sees (sources, endpoints, templates, keys) calls `changed` first: it locks the
+account and raises its version in the same transaction, so that a higher version never misses a lower one's change.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Connection, func, select
+
+from relay.errors import NotFound
+from relay.sealing import KeyRing
+from relay.store.ids import new_id
+from relay.store.snapshot import STATEMENT, AccountConfig, opened
+from relay.store.tables import accounts, api_keys
+
+_KEY_PREFIX: Final = "sk_live_"
+# Enough of a key to recognise it by: the fixed prefix and 24 of its 256 random bits.
+_SHOWN_CHARS: Final = len(_KEY_PREFIX) + 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One customer. `currency` is None until the first rate card; `quota_bytes` None means the setting's default."""
+
+    id: str
+    name: str
+    currency: str | None
+    quota_bytes: int | None
+    config_version: int
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """An API key as it may be shown: never the key itself."""
+
+    id: str
+    account_id: str
+    prefix: str
+    created_at: datetime
+    revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewApiKey:
+    """An API key on the one occasion when it can be read."""
+
+    id: str
+    prefix: str
+    key: str = field(repr=False)
+
+
+def create(connection: Connection, *, name: str, quota_bytes: int | None = None) -> Account:
+    """Make an account; it has no key and no currency yet."""
+    row = {"id": new_id("acc"), "name": name, "quota_bytes": quota_bytes}
+    made = connection.execute(accounts.insert().values(row).returning(*accounts.c)).mappings().one()
+    return Account(**made)
+
+
+def get(connection: Connection, account_id: str) -> Account:
+    """Raises NotFound."""
+    row = connection.execute(select(accounts).where(accounts.c.id == account_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("there is no account by this id")
+    return Account(**row)
+
+
+def every(connection: Connection) -> list[Account]:
+    """All accounts, oldest first."""
+    rows = connection.execute(select(accounts).order_by(accounts.c.created_at, accounts.c.id)).mappings()
+    return [Account(**row) for row in rows]
+
+
+def changed(connection: Connection, account_id: str) -> int:
+    """Lock the account until the transaction ends and raise its version; returns the new one. Raises NotFound."""
+    raised = accounts.update().where(accounts.c.id == account_id).values(config_version=accounts.c.config_version + 1)
+    version = connection.execute(raised.returning(accounts.c.config_version)).scalar_one_or_none()
+    if version is None:
+        raise NotFound("there is no account by this id")
+    return int(version)
+
+
+def versions(connection: Connection) -> dict[str, int]:
+    """The configuration's version of each account."""
+    rows = connection.execute(select(accounts.c.id, accounts.c.config_version))
+    return {row.id: row.config_version for row in rows}
+
+
+def config(connection: Connection, ring: KeyRing, account_id: str) -> AccountConfig:
+    """What the hot path needs, read in one statement and hence at one moment. Raises NotFound, UnsealError."""
+    row = connection.execute(STATEMENT, {"account_id": account_id}).mappings().one_or_none()
+    if row is None:
+        raise NotFound("there is no account by this id")
+    return opened(row, ring)
+
+
+def create_key(connection: Connection, *, account_id: str) -> NewApiKey:
+    """Make an API key; only its SHA-256 is kept, so this is the one time it can be read. Raises NotFound."""
+    changed(connection, account_id)
+    key = _KEY_PREFIX + secrets.token_urlsafe(32)
+    made = NewApiKey(id=new_id("key"), prefix=key[:_SHOWN_CHARS], key=key)
+    values = {"id": made.id, "account_id": account_id, "prefix": made.prefix, "sha256": key_hash(key)}
+    connection.execute(api_keys.insert().values(values))
+    return made
+
+
+def revoke_key(connection: Connection, *, account_id: str, key_id: str) -> None:
+    """Make a key worthless from now on; revoking twice keeps the first moment. Raises NotFound."""
+    changed(connection, account_id)
+    revoked = (
+        api_keys.update()
+        .where(api_keys.c.account_id == account_id, api_keys.c.id == key_id)
+        .values(revoked_at=func.coalesce(api_keys.c.revoked_at, func.now()))
+    )
+    if not connection.execute(revoked).rowcount:
+        raise NotFound("this account has no key by this id")
+
+
+def keys(connection: Connection, *, account_id: str) -> list[ApiKey]:
+    """The keys of an account, revoked ones too, oldest first."""
+    columns = [column for column in api_keys.c if column is not api_keys.c.sha256]
+    found = select(*columns).where(api_keys.c.account_id == account_id).order_by(api_keys.c.created_at, api_keys.c.id)
+    return [ApiKey(**row) for row in connection.execute(found).mappings()]
+
+
+def account_of_key(connection: Connection, key: str) -> str | None:
+    """The account that a key opens; None for a key that is unknown or revoked."""
+    found = select(api_keys.c.account_id).where(api_keys.c.sha256 == key_hash(key), api_keys.c.revoked_at.is_(None))
+    return connection.execute(found).scalar_one_or_none()
+
+
+def key_hash(key: str) -> bytes:
+    """SHA-256 of a key. A key is 256 random bits, so that no slower hash would protect it better."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()

@@ -1,0 +1,137 @@
+"""Transactions on Postgres, its errors in our words, and bringing the schema up to date.
+
+Postgres puts statements and values into its error texts, and both may hold a customer's data: no text of Postgres,
+psycopg or SQLAlchemy leaves this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy.exc import StatementError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from relay.connections import postgres_engine
+from relay.errors import Conflict, NotFound, SwitchhookError, Unavailable
+from relay.settings import Settings
+from relay.store import partitions
+
+MIGRATIONS: Final = Path(__file__).parent / "migrations"
+# One number per purpose, any number: all processes that migrate this database wait for each other on it.
+_MIGRATION_LOCK: Final = 5_773_630_041
+# SQLSTATEs after which the same statement may work: connection (08), rollback by the server (40), resources (53),
+# shutdown and cancellation (57), system trouble (58), a lock not granted in time, a standby that is read-only.
+_PASSING_CLASSES: Final = frozenset({"08", "40", "53", "57", "58"})
+_PASSING_STATES: Final = frozenset({"55P03", "25006"})
+
+
+class StatementRefused(SwitchhookError):
+    """Postgres or its driver refused a statement and would refuse it again.
+
+    `sqlstate` says why, `constraint` which rule, where Postgres names them; neither holds values.
+    """
+
+    code = "statement_refused"
+
+    def __init__(self, kind: str, *, sqlstate: str | None = None, constraint: str | None = None) -> None:
+        super().__init__(f"Postgres refused a statement: {kind}, SQLSTATE {sqlstate}, constraint {constraint}")
+        self.sqlstate = sqlstate
+        self.constraint = constraint
+
+
+class Database:
+    """Transactions on one engine.
+
+    They raise Unavailable when Postgres is away or out of resources, Conflict for something that exists already,
+    NotFound for a reference to what does not exist (within this account), StatementRefused for anything else.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A transaction: committed at the end of the block, rolled back when the block raises."""
+        with _translated(), self.engine.begin() as connection:
+            yield connection
+
+    def close(self) -> None:
+        """Close the pooled connections."""
+        self.engine.dispose()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Turn errors of executing statements into ours: where it happened is kept, the texts and values are not.
+
+    SQLAlchemy's complaints about a statement that was never sent are mistakes of ours, and pass.
+    """
+    try:
+        yield
+    except (StatementError, PoolTimeout) as error:
+        raise _translation(error).with_traceback(error.__traceback__) from None
+
+
+def _translation(error: StatementError | PoolTimeout) -> SwitchhookError:
+    if isinstance(error, PoolTimeout):
+        return Unavailable("all connections to Postgres are busy; try again shortly")
+    cause = error.orig
+    if not isinstance(cause, psycopg.Error):
+        return StatementRefused(type(error).__name__)
+    sqlstate = cause.sqlstate
+    if sqlstate == "23505":
+        return Conflict()
+    if sqlstate == "23503":
+        return NotFound()
+    if sqlstate is None:
+        # The driver's own words: what is not a lost connection is a value or a statement that it cannot send.
+        passes = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
+    else:
+        passes = sqlstate in _PASSING_STATES or sqlstate[:2] in _PASSING_CLASSES
+    if passes:
+        return Unavailable("Postgres cannot be reached or is too busy; nothing was stored")
+    return StatementRefused(type(cause).__name__, sqlstate=sqlstate, constraint=cause.diag.constraint_name)
+
+
+def migrate(settings: Settings) -> None:
+    """Bring the schema to the newest revision and make the partitions of the coming days.
+
+    Safe to run anywhere, any number of times, in several processes at once: they take turns. Raises as Database does.
+    """
+    database = Database(postgres_engine(settings, pool_size=1))
+    try:
+        with database.begin() as connection:
+            connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
+            config = _alembic()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            partitions.ensure(connection, datetime.now(UTC).date())
+    finally:
+        database.close()
+
+
+def current_revision(connection: Connection) -> str | None:
+    """The revision of this database; None when it was never migrated."""
+    return MigrationContext.configure(connection).get_current_revision()
+
+
+def head_revision() -> str | None:
+    """The newest revision that this code knows."""
+    return ScriptDirectory.from_config(_alembic()).get_current_head()
+
+
+def _alembic() -> Config:
+    config = Config()
+    # Alembic interpolates percent signs in its options.
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config

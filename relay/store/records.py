@@ -1,0 +1,133 @@
+"""Writing what became of events: multi-row upserts that may be repeated and come in any order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, text
+
+
+class EventRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An accepted event."""
+
+    id: str
+    day: date
+    account_id: str
+    provider: str
+    kind: str
+    event_class: str
+    conversation_id: str
+    session_id: int
+    source_id: str | None
+    template_id: int | None
+    livemode: bool
+    size_bytes: int
+    accepted_at: datetime
+
+
+class DeliveryRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery as of one entry of the outcomes stream. `day` is the event's (UTC)."""
+
+    event_id: str
+    endpoint_id: str
+    day: date
+    account_id: str
+    status: str
+    code: str | None
+    attempts: int
+    next_attempt_at: datetime | None
+    last_stream_id: str
+    accepted_at: datetime
+    settled_at: datetime | None
+
+
+class AttemptRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt. `code` is the tenant's, `detail` the operator's."""
+
+    event_id: str
+    endpoint_id: str
+    number: int
+    day: date
+    at: datetime
+    http_status: int | None
+    code: str | None
+    detail: str | None
+    duration_ms: int | None
+    response_bytes: int | None
+
+
+class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A session of which an event was seen; what ends it is written by billing."""
+
+    account_id: str
+    id: int
+    provider: str
+    conversation_id: str
+    template_id: int | None
+    agent_id: str | None
+    status: str
+    livemode: bool
+    created_at: datetime
+
+
+_EVENTS: Final = text("""
+    INSERT INTO events (id, day, account_id, provider, kind, event_class, conversation_id, session_id, source_id,
+        template_id, livemode, size_bytes, accepted_at)
+    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(id text, day date, account_id text, provider text,
+        kind text, event_class text, conversation_id text, session_id bigint, source_id text, template_id bigint,
+        livemode boolean, size_bytes int, accepted_at timestamptz)
+    ON CONFLICT DO NOTHING
+""")
+
+_DELIVERIES: Final = text("""
+    INSERT INTO deliveries AS d (event_id, endpoint_id, day, account_id, status, code, attempts, next_attempt_at,
+        last_stream_id, accepted_at, settled_at)
+    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(event_id text, endpoint_id text, day date,
+        account_id text, status text, code text, attempts int, next_attempt_at timestamptz, last_stream_id text,
+        accepted_at timestamptz, settled_at timestamptz)
+    ON CONFLICT (event_id, endpoint_id, day) DO UPDATE SET
+        status = EXCLUDED.status, code = EXCLUDED.code, attempts = EXCLUDED.attempts,
+        next_attempt_at = EXCLUDED.next_attempt_at, last_stream_id = EXCLUDED.last_stream_id,
+        settled_at = EXCLUDED.settled_at
+    WHERE d.last_stream_id < EXCLUDED.last_stream_id
+""")
+
+_ATTEMPTS: Final = text("""
+    INSERT INTO attempts (event_id, endpoint_id, number, day, at, http_status, code, detail, duration_ms,
+        response_bytes)
+    SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(event_id text, endpoint_id text, number int, day date,
+        at timestamptz, http_status int, code text, detail text, duration_ms int, response_bytes bigint)
+    ON CONFLICT DO NOTHING
+""")
+
+_SESSIONS: Final = text("""
+    INSERT INTO sessions (account_id, id, provider, conversation_id, template_id, agent_id, status, charge_sequence,
+        livemode, created_at)
+    SELECT account_id, id, provider, conversation_id, template_id, agent_id, status, 0, livemode, created_at
+    FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(account_id text, id bigint, provider text, conversation_id text,
+        template_id bigint, agent_id text, status text, livemode boolean, created_at timestamptz)
+    ON CONFLICT DO NOTHING
+""")
+
+
+def write(
+    connection: Connection,
+    *,
+    events: Sequence[EventRecord],
+    deliveries: Sequence[DeliveryRecord],
+    attempts: Sequence[AttemptRecord],
+    sessions: Sequence[SessionRecord],
+) -> None:
+    """Write records; each list holds a row at most once by its key. Safe to repeat."""
+    _rows(connection, _EVENTS, events)
+    _rows(connection, _DELIVERIES, deliveries)
+    _rows(connection, _ATTEMPTS, attempts)
+    _rows(connection, _SESSIONS, sessions)
+
+
+def _rows(connection: Connection, statement: Any, rows: Sequence[msgspec.Struct]) -> None:
+    if rows:
+        connection.execute(statement, {"rows": msgspec.json.encode(rows).decode()})

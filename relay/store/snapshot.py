@@ -1,0 +1,154 @@
+"""An account's configuration as the hot path needs it, and the one statement that reads it.
+
+One statement sees one moment of the database whatever the transaction around it, so that a version and the rows
+under it always belong together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+from sqlalchemy import ColumnElement, ScalarSelect, Table, Text, bindparam, func, literal, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
+
+from relay.sealing import KeyRing
+from relay.store import sealed
+from relay.store.sealed import Secretive, Target
+from relay.store.tables import accounts, api_keys, endpoints, sources, templates
+
+Signing = Literal["standard", "provider"]
+EndpointState = Literal["active", "disabled", "gone"]
+
+
+class SourceConfig(Secretive, frozen=True, kw_only=True):
+    """A source that is not disabled; a webhook may be signed with any of its secrets."""
+
+    id: str
+    provider: str
+    secrets: tuple[str, ...]
+
+
+class EndpointConfig(Secretive, frozen=True, kw_only=True):
+    """An endpoint in any state: what waits for a disabled one has to be settled too.
+
+    With neither template nor source it is account-wide. `retention_hours` None means the setting's default.
+    """
+
+    id: str
+    url: str
+    headers: dict[str, str]
+    webhook_secret: str
+    signing_secrets: tuple[str, ...]
+    signing: Signing
+    filters: tuple[str, ...]
+    deadline_seconds: int
+    retention_hours: int | None
+    template_id: int | None
+    source_id: str | None
+    state: EndpointState
+
+
+class TemplateConfig(Secretive, frozen=True, kw_only=True):
+    """A template that is not deleted. `webhook_secret` proves inbound requests; `endpoint_id` None: nowhere to send."""
+
+    id: int
+    name: str
+    agent_id: str | None
+    provider: str
+    endpoint_id: str | None
+    content_retention_hours: int | None
+    webhook_secret: str
+
+
+class AccountConfig(Secretive, frozen=True, kw_only=True):
+    """All of one account at one version. It holds secrets: outside this process it is kept sealed only.
+
+    `key_hashes` are the SHA-256 (hex) of the keys in force. `quota_bytes` None means the setting's default.
+    """
+
+    account_id: str
+    version: int
+    quota_bytes: int | None
+    key_hashes: tuple[str, ...]
+    sources: tuple[SourceConfig, ...]
+    endpoints: tuple[EndpointConfig, ...]
+    templates: tuple[TemplateConfig, ...]
+
+
+def _rows(table: Table, *conditions: ColumnElement[bool], **columns: ColumnElement[Any]) -> ScalarSelect[Any]:
+    """The account's rows of a table as one JSON array of objects, in the order of their ids."""
+    pairs = [part for name, column in columns.items() for part in (literal(name, Text), column)]
+    objects = func.json_agg(aggregate_order_by(func.json_build_object(*pairs), table.c.id))
+    return select(objects).where(table.c.account_id == accounts.c.id, *conditions).scalar_subquery()
+
+
+def _plain(table: Table, *names: str) -> dict[str, ColumnElement[Any]]:
+    return {name: table.c[name] for name in names}
+
+
+def _hex(column: ColumnElement[bytes]) -> ColumnElement[str]:
+    return func.encode(column, literal("hex", Text))
+
+
+STATEMENT: Final = select(
+    accounts.c.id.label("account_id"),
+    accounts.c.config_version.label("version"),
+    accounts.c.quota_bytes,
+    _rows(api_keys, api_keys.c.revoked_at.is_(None), sha256=_hex(api_keys.c.sha256)).label("keys"),
+    _rows(
+        sources,
+        sources.c.disabled_at.is_(None),
+        **_plain(sources, "id", "provider"),
+        sealed=_hex(sources.c.sealed_secrets),
+    ).label("sources"),
+    _rows(
+        endpoints,
+        **_plain(endpoints, "id", "signing", "filters", "deadline_seconds", "retention_hours"),
+        **_plain(endpoints, "template_id", "source_id", "state"),
+        sealed=_hex(endpoints.c.sealed_config),
+    ).label("endpoints"),
+    _rows(
+        templates,
+        templates.c.deleted_at.is_(None),
+        **_plain(templates, "id", "name", "agent_id", "provider", "endpoint_id", "content_retention_hours"),
+        sealed=_hex(templates.c.sealed_secret),
+    ).label("templates"),
+).where(accounts.c.id == bindparam("account_id", type_=Text))
+
+
+def opened(row: Mapping[Any, Any], ring: KeyRing) -> AccountConfig:
+    """Open what STATEMENT has read. Raises UnsealError."""
+    return AccountConfig(
+        account_id=row["account_id"],
+        version=row["version"],
+        quota_bytes=row["quota_bytes"],
+        key_hashes=tuple(key["sha256"] for key in row["keys"] or ()),
+        sources=tuple(_source(part, ring) for part in row["sources"] or ()),
+        endpoints=tuple(_endpoint(part, ring) for part in row["endpoints"] or ()),
+        templates=tuple(_template(part, ring) for part in row["templates"] or ()),
+    )
+
+
+def _source(part: dict[str, Any], ring: KeyRing) -> SourceConfig:
+    raw = bytes.fromhex(part.pop("sealed"))
+    secrets = sealed.unseal(ring, raw, tuple[str, ...], purpose=sealed.SOURCE, row_id=part["id"])
+    return SourceConfig(**part, secrets=secrets)
+
+
+def _endpoint(part: dict[str, Any], ring: KeyRing) -> EndpointConfig:
+    raw = bytes.fromhex(part.pop("sealed"))
+    target = sealed.unseal(ring, raw, Target, purpose=sealed.ENDPOINT, row_id=part["id"])
+    return EndpointConfig(
+        **part | {"filters": tuple(part["filters"])},
+        url=target.url,
+        headers=target.headers,
+        webhook_secret=target.webhook_secret,
+        signing_secrets=target.signing_secrets,
+    )
+
+
+def _template(part: dict[str, Any], ring: KeyRing) -> TemplateConfig:
+    raw = bytes.fromhex(part.pop("sealed"))
+    secret = sealed.unseal(ring, raw, str, purpose=sealed.TEMPLATE, row_id=part["id"])
+    return TemplateConfig(**part, webhook_secret=secret)

@@ -1,0 +1,98 @@
+"""Sources: where a provider's webhooks come in, and the secrets that they may be signed with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy import Connection, RowMapping, func, select
+
+from relay.errors import NotFound
+from relay.sealing import KeyRing
+from relay.store import accounts, sealed
+from relay.store.ids import new_id
+from relay.store.tables import sources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One inbound address of an account. Several secrets hold during a rotation."""
+
+    id: str
+    account_id: str
+    provider: str
+    secrets: tuple[str, ...] = field(repr=False)
+    created_at: datetime
+    disabled_at: datetime | None
+
+
+def create(connection: Connection, ring: KeyRing, *, account_id: str, provider: str, secrets: Sequence[str]) -> Source:
+    """Make a source; the id in its URL is unguessable. Raises NotFound for the account."""
+    accounts.changed(connection, account_id)
+    source_id = new_id("src")
+    row = {
+        "id": source_id,
+        "account_id": account_id,
+        "provider": provider,
+        "sealed_secrets": sealed.seal(ring, tuple(secrets), purpose=sealed.SOURCE, row_id=source_id),
+    }
+    return _opened(connection.execute(sources.insert().values(row).returning(*sources.c)).mappings().one(), ring)
+
+
+def get(connection: Connection, ring: KeyRing, *, account_id: str, source_id: str) -> Source:
+    """Raises NotFound, also for a source of another account."""
+    found = select(sources).where(sources.c.account_id == account_id, sources.c.id == source_id)
+    return _found(connection.execute(found).mappings().one_or_none(), ring)
+
+
+def of_account(connection: Connection, ring: KeyRing, *, account_id: str) -> list[Source]:
+    """All sources of an account, disabled ones too, oldest first."""
+    found = select(sources).where(sources.c.account_id == account_id).order_by(sources.c.created_at, sources.c.id)
+    return [_opened(row, ring) for row in connection.execute(found).mappings()]
+
+
+def set_secrets(
+    connection: Connection, ring: KeyRing, *, account_id: str, source_id: str, secrets: Sequence[str]
+) -> Source:
+    """Replace the secrets; give the old one too while a rotation lasts. Raises NotFound."""
+    again = sealed.seal(ring, tuple(secrets), purpose=sealed.SOURCE, row_id=source_id)
+    return _update(connection, ring, account_id, source_id, sealed_secrets=again)
+
+
+def disable(connection: Connection, ring: KeyRing, *, account_id: str, source_id: str) -> Source:
+    """Stop taking webhooks here; the first moment is kept. Raises NotFound."""
+    moment = func.coalesce(sources.c.disabled_at, func.now())
+    return _update(connection, ring, account_id, source_id, disabled_at=moment)
+
+
+def enable(connection: Connection, ring: KeyRing, *, account_id: str, source_id: str) -> Source:
+    """Take webhooks here again. Raises NotFound."""
+    return _update(connection, ring, account_id, source_id, disabled_at=None)
+
+
+def account_of(connection: Connection, source_id: str) -> str | None:
+    """The account of a source that takes webhooks; None when there is no such source."""
+    found = select(sources.c.account_id).where(sources.c.id == source_id, sources.c.disabled_at.is_(None))
+    return connection.execute(found).scalar_one_or_none()
+
+
+def _update(connection: Connection, ring: KeyRing, account_id: str, source_id: str, **values: object) -> Source:
+    accounts.changed(connection, account_id)
+    this = (sources.c.account_id == account_id) & (sources.c.id == source_id)
+    updated = sources.update().where(this).values(**values).returning(*sources.c)
+    return _found(connection.execute(updated).mappings().one_or_none(), ring)
+
+
+def _found(row: RowMapping | None, ring: KeyRing) -> Source:
+    if row is None:
+        raise NotFound("this account has no source by this id")
+    return _opened(row, ring)
+
+
+def _opened(row: RowMapping, ring: KeyRing) -> Source:
+    plain = dict(row)
+    secrets = sealed.unseal(
+        ring, plain.pop("sealed_secrets"), tuple[str, ...], purpose=sealed.SOURCE, row_id=plain["id"]
+    )
+    return Source(**plain, secrets=secrets)

@@ -1,0 +1,239 @@
+"""The tables, as statements name them. The schema itself (indexes, checks, triggers, partitions) is in `migrations/`.
+
+What comes from a provider is at most 256 characters (contract, "Identity"), and so are the columns that take it: a
+transcript does not fit. A test lists every column that exists, so that a new one is a conscious decision.
+
+`day` is the day (UTC) on which the event was accepted, in its deliveries and attempts as well: retention drops what
+belongs together together.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    Boolean,
+    Column,
+    Date,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Numeric,
+    Sequence,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+
+metadata: Final = MetaData()
+
+FACT: Final = String(256)
+MOMENT: Final = TIMESTAMP(timezone=True)
+# Kept to a millionth: rounding each call to cents turns 4.83 into 5.
+MONEY: Final = Numeric(18, 6)
+# Exact figures keep every digit they came with.
+EXACT: Final = Numeric()
+
+# Sessions made by the API count from here; those first seen in a webhook are derived, far above.
+session_ids: Final = Sequence("session_ids", metadata=metadata, data_type=BigInteger)
+template_ids: Final = Sequence("template_ids", metadata=metadata, data_type=BigInteger)
+
+accounts: Final = Table(
+    "accounts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("currency", Text),
+    Column("quota_bytes", BigInteger),
+    Column("config_version", BigInteger, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
+)
+
+api_keys: Final = Table(
+    "api_keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("prefix", Text, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
+    Column("revoked_at", MOMENT),
+)
+
+sources: Final = Table(
+    "sources",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("sealed_secrets", LargeBinary, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
+    Column("disabled_at", MOMENT),
+)
+
+templates: Final = Table(
+    "templates",
+    metadata,
+    Column("id", BigInteger, template_ids, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("config", JSONB, nullable=False),
+    Column("agent_id", FACT),
+    Column("provider", Text, nullable=False),
+    Column("endpoint_id", Text),
+    Column("sealed_secret", LargeBinary, nullable=False),
+    Column("content_retention_hours", Integer),
+    Column("created_at", MOMENT, nullable=False),
+    Column("updated_at", MOMENT, nullable=False),
+    Column("deleted_at", MOMENT),
+)
+
+endpoints: Final = Table(
+    "endpoints",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    # URL, headers, webhook secret and signing secrets: a URL may carry a token, so all four are sealed.
+    Column("sealed_config", LargeBinary, nullable=False),
+    Column("filters", ARRAY(Text), nullable=False),
+    Column("signing", Text, nullable=False),
+    Column("deadline_seconds", Integer, nullable=False),
+    Column("retention_hours", Integer),
+    Column("template_id", BigInteger),
+    Column("source_id", Text),
+    Column("state", Text, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
+    Column("disabled_at", MOMENT),
+)
+
+rate_cards: Final = Table(
+    "rate_cards",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("per_minute", MONEY, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("initial_seconds", Integer, nullable=False),
+    Column("increment_seconds", Integer, nullable=False),
+    Column("connect_fee", MONEY, nullable=False),
+    Column("free_seconds", Integer, nullable=False),
+    Column("min_charge", MONEY),
+    Column("max_charge", MONEY),
+    Column("decimals", SmallInteger, nullable=False),
+    Column("rounding", Text, nullable=False),
+    # NULL: from the beginning of time.
+    Column("effective_from", MOMENT),
+    Column("created_at", MOMENT, nullable=False),
+)
+
+sessions: Final = Table(
+    "sessions",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("id", BigInteger, primary_key=True, autoincrement=False),
+    Column("provider", FACT, nullable=False),
+    # NULL until the provider has named the conversation of a session that the API made.
+    Column("conversation_id", FACT),
+    Column("template_id", BigInteger),
+    Column("agent_id", FACT),
+    Column("status", Text, nullable=False),
+    Column("started_at", MOMENT),
+    Column("ended_at", MOMENT),
+    Column("duration_seconds", EXACT),
+    Column("billed_seconds", Integer),
+    Column("currency", Text),
+    Column("cost", MONEY),
+    Column("unrated_reason", Text),
+    Column("rate_card_id", Text),
+    Column("charge_sequence", Integer, nullable=False),
+    # By which terminal event's word the session is charged: its rank, and when it was accepted (Unix ms).
+    Column("terminal_rank", SmallInteger),
+    Column("terminal_ms", BigInteger),
+    Column("provider_cost_usd", EXACT),
+    Column("provider_credits", EXACT),
+    Column("livemode", Boolean, nullable=False),
+    # The customer's own labels, given when the API makes a session; nothing from a webhook is written here.
+    Column("metadata", JSONB(none_as_null=True)),
+    Column("created_at", MOMENT, nullable=False),
+    Column("completed_at", MOMENT),
+)
+
+events: Final = Table(
+    "events",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("day", Date, nullable=False),
+    Column("account_id", Text, nullable=False),
+    Column("provider", FACT, nullable=False),
+    Column("kind", FACT, nullable=False),
+    Column("event_class", Text, nullable=False),
+    Column("conversation_id", FACT, nullable=False),
+    Column("session_id", BigInteger, nullable=False),
+    Column("source_id", Text),
+    Column("template_id", BigInteger),
+    Column("livemode", Boolean, nullable=False),
+    Column("size_bytes", Integer, nullable=False),
+    Column("accepted_at", MOMENT, nullable=False),
+)
+
+deliveries: Final = Table(
+    "deliveries",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("endpoint_id", Text, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("code", FACT),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", MOMENT),
+    # As `deliveries.sortable` writes it: an update counts only when its stream id is greater.
+    Column("last_stream_id", Text, nullable=False),
+    Column("accepted_at", MOMENT, nullable=False),
+    Column("settled_at", MOMENT),
+)
+
+attempts: Final = Table(
+    "attempts",
+    metadata,
+    Column("event_id", Text, primary_key=True),
+    Column("endpoint_id", Text, primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("day", Date, primary_key=True),
+    Column("at", MOMENT, nullable=False),
+    Column("http_status", Integer),
+    # `code` is what tenants see; `detail` is the operator's finer code, never a text of the far side.
+    Column("code", FACT),
+    Column("detail", FACT),
+    Column("duration_ms", Integer),
+    Column("response_bytes", BigInteger),
+)
+
+ledger: Final = Table(
+    "ledger",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("provider", FACT, nullable=False),
+    Column("conversation_id", FACT, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("session_id", BigInteger),
+    Column("template_id", BigInteger),
+    Column("rate_card_id", Text),
+    Column("started_at", MOMENT, nullable=False),
+    Column("duration_seconds", EXACT),
+    Column("billed_seconds", Integer, nullable=False),
+    # Money per minute, as the rate card says it; the quantity is `billed_seconds` / 60.
+    Column("unit_price", MONEY, nullable=False),
+    Column("exact", EXACT, nullable=False),
+    Column("amount", MONEY, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("steps", ARRAY(Text), nullable=False),
+    Column("created_at", MOMENT, nullable=False),
+)

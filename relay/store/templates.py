@@ -1,0 +1,196 @@
+"""Templates: how an agent is set up, and where what it hears goes. A template's endpoint is made together with it.
+
+The template keeps the webhook secret that proves inbound requests; its endpoint sends the same one, and both change
+in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, NamedTuple
+
+from msgspec import UNSET, UnsetType
+from sqlalchemy import Connection, RowMapping, Select, func, select
+
+from relay.errors import NotFound
+from relay.sealing import KeyRing
+from relay.store import accounts, endpoints, sealed
+from relay.store.endpoints import Endpoint
+from relay.store.ids import new_id, new_webhook_secret
+from relay.store.sealed import Target
+from relay.store.tables import endpoints as endpoint_rows
+from relay.store.tables import template_ids, templates
+
+TemplateType = Literal["interview", "conversation"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Template:
+    """One template. `config` is what the customer wrote about the agent, as the API names it.
+
+    `content_retention_hours` None means the setting's default, 0 a single attempt.
+    """
+
+    id: int
+    account_id: str
+    name: str
+    type: TemplateType
+    config: dict[str, Any] = field(repr=False)
+    agent_id: str | None
+    provider: str
+    endpoint_id: str | None
+    client_webhook_url: str | None = field(repr=False)
+    webhook_secret: str = field(repr=False)
+    content_retention_hours: int | None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+class NewTemplate(NamedTuple):
+    """A template and the endpoint that was made for it, if it has a URL."""
+
+    template: Template
+    endpoint: Endpoint | None
+
+
+def create(
+    connection: Connection,
+    ring: KeyRing,
+    *,
+    account_id: str,
+    name: str,
+    type: TemplateType,  # noqa: A002  the field's name in the API
+    config: Mapping[str, Any],
+    agent_id: str | None = None,
+    provider: str = "elevenlabs",
+    client_webhook_url: str | None = None,
+    webhook_secret: str | None = None,
+    content_retention_hours: int | None = None,
+) -> NewTemplate:
+    """Make a template and, if there is a URL, its endpoint; a missing secret is generated. Raises NotFound."""
+    accounts.changed(connection, account_id)
+    template_id = connection.execute(select(template_ids.next_value())).scalar_one()
+    endpoint_id = None if client_webhook_url is None else new_id("ep")
+    secret = webhook_secret or new_webhook_secret()
+    row = {
+        "id": template_id,
+        "account_id": account_id,
+        "name": name,
+        "type": type,
+        "config": dict(config),
+        "agent_id": agent_id,
+        "provider": provider,
+        "endpoint_id": endpoint_id,
+        "sealed_secret": sealed.seal(ring, secret, purpose=sealed.TEMPLATE, row_id=template_id),
+        "content_retention_hours": content_retention_hours,
+    }
+    connection.execute(templates.insert().values(row))
+    endpoint = None
+    if client_webhook_url is not None:
+        endpoint = endpoints.create(
+            connection,
+            ring,
+            account_id=account_id,
+            url=client_webhook_url,
+            webhook_secret=secret,
+            template_id=template_id,
+            endpoint_id=endpoint_id,
+        )
+    return NewTemplate(get(connection, ring, account_id=account_id, template_id=template_id), endpoint)
+
+
+def get(connection: Connection, ring: KeyRing, *, account_id: str, template_id: int) -> Template:
+    """Raises NotFound, also for a template that is deleted or another account's."""
+    row = connection.execute(_active(account_id).where(templates.c.id == template_id)).mappings().one_or_none()
+    if row is None:
+        raise NotFound("this account has no template by this id")
+    return _opened(row, ring)
+
+
+def of_account(connection: Connection, ring: KeyRing, *, account_id: str) -> list[Template]:
+    """The templates of an account that are not deleted, in the order they were made."""
+    found = _active(account_id).order_by(templates.c.id)
+    return [_opened(row, ring) for row in connection.execute(found).mappings()]
+
+
+def update(
+    connection: Connection,
+    ring: KeyRing,
+    *,
+    account_id: str,
+    template_id: int,
+    client_webhook_url: str | UnsetType | None = UNSET,
+    webhook_secret: str | UnsetType = UNSET,
+    name: str | UnsetType = UNSET,
+    type: TemplateType | UnsetType = UNSET,  # noqa: A002  the field's name in the API
+    config: Mapping[str, Any] | UnsetType = UNSET,
+    agent_id: str | UnsetType | None = UNSET,
+    content_retention_hours: int | UnsetType | None = UNSET,
+) -> NewTemplate:
+    """Change what is given and leave the rest; `config` is replaced as a whole. Raises NotFound.
+
+    A URL of None unbinds the endpoint: nothing new goes there, what already waits still does. `endpoint` in the
+    answer is the one that was made, if a first URL was given.
+    """
+    accounts.changed(connection, account_id)
+    old = get(connection, ring, account_id=account_id, template_id=template_id)
+    secret = old.webhook_secret if webhook_secret is UNSET else webhook_secret
+    endpoint = None
+    values: dict[str, Any] = {
+        "name": name,
+        "type": type,
+        "config": UNSET if isinstance(config, UnsetType) else dict(config),
+        "agent_id": agent_id,
+        "content_retention_hours": content_retention_hours,
+    }
+    values = {name: value for name, value in values.items() if value is not UNSET}
+    if client_webhook_url is None:
+        values["endpoint_id"] = None
+    elif old.endpoint_id is not None:
+        endpoints.update(
+            connection,
+            ring,
+            account_id=account_id,
+            endpoint_id=old.endpoint_id,
+            url=client_webhook_url,
+            webhook_secret=webhook_secret,
+        )
+    elif client_webhook_url is not UNSET:
+        endpoint = endpoints.create(
+            connection,
+            ring,
+            account_id=account_id,
+            url=client_webhook_url,
+            webhook_secret=secret,
+            template_id=template_id,
+        )
+        values["endpoint_id"] = endpoint.id
+    values["sealed_secret"] = sealed.seal(ring, secret, purpose=sealed.TEMPLATE, row_id=template_id)
+    connection.execute(templates.update().where(templates.c.id == template_id).values(updated_at=func.now(), **values))
+    return NewTemplate(get(connection, ring, account_id=account_id, template_id=template_id), endpoint)
+
+
+def delete(connection: Connection, *, account_id: str, template_id: int) -> None:
+    """Take a template out of service; its sessions and charges stay, and what waits is still sent. Raises NotFound."""
+    accounts.changed(connection, account_id)
+    this = (templates.c.account_id == account_id) & (templates.c.id == template_id) & templates.c.deleted_at.is_(None)
+    if not connection.execute(templates.update().where(this).values(deleted_at=func.now())).rowcount:
+        raise NotFound("this account has no template by this id")
+
+
+def _active(account_id: str) -> Select[Any]:
+    joined = templates.outerjoin(endpoint_rows, templates.c.endpoint_id == endpoint_rows.c.id)
+    statement = select(*templates.c, endpoint_rows.c.sealed_config).select_from(joined)
+    return statement.where(templates.c.account_id == account_id, templates.c.deleted_at.is_(None))
+
+
+def _opened(row: RowMapping, ring: KeyRing) -> Template:
+    plain = dict(row)
+    raw, url = plain.pop("sealed_config"), None
+    if raw is not None:
+        url = sealed.unseal(ring, raw, Target, purpose=sealed.ENDPOINT, row_id=plain["endpoint_id"]).url
+    secret = sealed.unseal(ring, plain.pop("sealed_secret"), str, purpose=sealed.TEMPLATE, row_id=plain["id"])
+    return Template(**plain, client_webhook_url=url, webhook_secret=secret)

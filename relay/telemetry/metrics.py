@@ -1,0 +1,158 @@
+"""Every metric, and helpers to record them. No label is unbounded: no account, endpoint or URL."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+REGISTRY: Final = CollectorRegistry(auto_describe=False)
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+# An accept is one script call with an fsync: a millisecond when idle, a second when the disk is in trouble.
+_ACCEPT_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0)
+# An attempt ends by its deadline of at most 20 s.
+_ATTEMPT_BUCKETS: Final = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0)
+# From accepted to delivered: milliseconds when all is well, hours over an outage.
+_LAG_BUCKETS: Final = (0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0, 60.0, 300.0, 1800.0, 3600.0)
+
+_ingress_requests = Counter(
+    "switchhook_relay_ingress_requests",
+    "Webhooks that arrived, by provider and what became of them.",
+    ("provider", "outcome"),
+    registry=REGISTRY,
+)
+_too_large = Counter(
+    "switchhook_relay_bodies_refused",
+    "Webhooks refused because their body was too large: content that is lost unless the limit is raised.",
+    ("provider",),
+    registry=REGISTRY,
+)
+_accept = Histogram(
+    "switchhook_relay_accept_seconds",
+    "Time from reading a webhook to its being committed.",
+    buckets=_ACCEPT_BUCKETS,
+    registry=REGISTRY,
+)
+_attempts = Counter(
+    "switchhook_relay_delivery_attempts", "Attempts to deliver, by outcome class.", ("outcome",), registry=REGISTRY
+)
+_attempt_seconds = Histogram(
+    "switchhook_relay_delivery_attempt_seconds",
+    "Duration of delivery attempts.",
+    buckets=_ATTEMPT_BUCKETS,
+    registry=REGISTRY,
+)
+_lag = Histogram(
+    "switchhook_relay_delivery_lag_seconds",
+    "Time from accepted to delivered.",
+    buckets=_LAG_BUCKETS,
+    registry=REGISTRY,
+)
+_waiting = Gauge(
+    "switchhook_relay_outbox_waiting", "Units waiting or in flight in the outbox.", ("lane",), registry=REGISTRY
+)
+_oldest = Gauge(
+    "switchhook_relay_outbox_oldest_age_seconds",
+    "How late the outbox's oldest due unit is.",
+    ("lane",),
+    registry=REGISTRY,
+)
+_units = Gauge(
+    "switchhook_relay_units",
+    "Units since the outbox began, by what became of them.",
+    ("lane", "state"),
+    registry=REGISTRY,
+)
+_unaccounted = Gauge(
+    "switchhook_unaccounted_events",
+    "Accepted units that are neither settled nor waiting. Anything but 0 is a lost or invented unit.",
+    registry=REGISTRY,
+)
+_disabled = Gauge("switchhook_relay_endpoints_disabled", "Endpoints that take no deliveries.", registry=REGISTRY)
+_rated = Counter(
+    "switchhook_billing_rated_seconds", "Seconds of calls that were rated.", ("provider",), registry=REGISTRY
+)
+_charges = Counter("switchhook_billing_charges", "Charges written to the ledger.", ("currency",), registry=REGISTRY)
+_unrated = Counter(
+    "switchhook_billing_unrated", "Sessions that could not be rated, by reason.", ("reason",), registry=REGISTRY
+)
+_recorded = Counter(
+    "switchhook_relay_outcomes_recorded", "Outcomes written to Postgres.", ("result",), registry=REGISTRY
+)
+
+
+def record_ingress(provider: str, outcome: str) -> None:
+    """A webhook was answered. `outcome` is new, repeat or an error's code."""
+    _ingress_requests.labels(provider, outcome).inc()
+
+
+def record_body_refused(provider: str) -> None:
+    """A webhook was too large."""
+    _too_large.labels(provider).inc()
+
+
+def record_accept(seconds: float) -> None:
+    """A webhook was committed."""
+    _accept.observe(seconds)
+
+
+def record_attempt(outcome: str, seconds: float) -> None:
+    """A delivery was attempted. Answers other than 2xx are counted by their hundreds: labels stay few."""
+    _attempts.labels(f"{outcome[:6]}xx" if outcome.startswith("http_") else outcome).inc()
+    _attempt_seconds.observe(seconds)
+
+
+def record_lag(seconds: float) -> None:
+    """A delivery arrived."""
+    _lag.observe(max(0.0, seconds))
+
+
+def record_outbox(
+    lane: str, *, waiting: int, late_seconds: float, accepted: int, delivered: int, dead: int, lost: int
+) -> None:
+    """The outbox was counted."""
+    _waiting.labels(lane).set(waiting)
+    _oldest.labels(lane).set(late_seconds)
+    for state, count in (("accepted", accepted), ("delivered", delivered), ("dead", dead), ("lost", lost)):
+        _units.labels(lane, state).set(count)
+
+
+def record_unaccounted(events: int) -> None:
+    """The outbox was audited."""
+    _unaccounted.set(events)
+
+
+def record_endpoints_disabled(count: int) -> None:
+    """The endpoints that take nothing were counted."""
+    _disabled.set(count)
+
+
+def record_charge(provider: str, currency: str, rated_seconds: float) -> None:
+    """A charge was committed."""
+    _charges.labels(currency).inc()
+    _rated.labels(provider).inc(rated_seconds)
+
+
+def record_unrated(reason: str) -> None:
+    """A session ended that could not be rated."""
+    _unrated.labels(reason).inc()
+
+
+def record_recorded(result: str, count: int) -> None:
+    """Outcomes were written to Postgres (`recorded`) or set aside (`refused`)."""
+    _recorded.labels(result).inc(count)
+
+
+def exposition() -> bytes:
+    """All metrics of this process in the Prometheus text format."""
+    return generate_latest(REGISTRY)

@@ -1,0 +1,1 @@
+"""The worker processes: thin hosts for relaying, charging, recording and upkeep."""

@@ -1,0 +1,181 @@
+"""The Celery application of a worker process: bells wake lanes, signals start and stop them.
+
+Tasks carry no arguments and keep no results: all state is in the outbox. The threads pool is one process, which
+SIGTERM stops warmly: claim nothing more, finish or release what is in flight within 25 s, settle, exit.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, Protocol
+
+from celery import Celery
+from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
+
+from relay import queues
+from relay.connections import postgres_engine, redis_client
+from relay.directory import Directory, Mirror
+from relay.errors import NotFound, Unavailable
+from relay.outbox import Outbox
+from relay.outbox.outcomes import OutcomeReader
+from relay.outbox.ring import Bell
+from relay.sealing import KeyRing
+from relay.settings import Settings
+from relay.store import endpoints
+from relay.store.database import Database
+from relay.telemetry import logs
+from workers import upkeep
+from workers.charge import ChargeLane
+from workers.deliver import DeliveryThread
+from workers.lane import Lane
+from workers.record import RecordLane
+
+
+class Host(Protocol):
+    """A thread that works a lane off."""
+
+    def start(self) -> None: ...
+    def wake(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+class Worker:
+    """The lanes of one process."""
+
+    def __init__(self, settings: Settings, app: Celery, lanes: Sequence[str]) -> None:
+        self.ring = KeyRing(settings.keys)
+        self.client = redis_client(settings)
+        self.database = Database(postgres_engine(settings))
+        self.mirror = Mirror(self.client, self.ring)
+        self.outbox = Outbox(self.client)
+        self._bell = Bell(app, self.client)
+        self.hosts: dict[str, Host] = {}
+        self._settings = settings
+        if queues.RECORD in lanes:
+            reader = OutcomeReader(self.client, consumer=f"{socket.gethostname()}:{os.getpid()}")
+            record = RecordLane(reader, self.database, on_gone=self._endpoint_gone)
+            self.hosts[queues.RECORD] = Lane(queues.RECORD, record.step)
+        if queues.BILLING in lanes:
+            self.hosts[queues.BILLING] = Lane(queues.BILLING, ChargeLane(self.outbox, self.database).step)
+        if queues.RELAY in lanes:
+            self.hosts[queues.RELAY] = DeliveryThread(
+                settings,
+                self.ring,
+                Directory(self.mirror, self.ring, self.database),
+                on_settled=lambda: self.wake(queues.RECORD),
+                on_more=lambda: self._bell.ring(queues.RELAY),
+            )
+
+    def start(self) -> None:
+        """Begin working."""
+        for host in self.hosts.values():
+            host.start()
+
+    def wake(self, lane: str) -> None:
+        """Have a lane looked into now, if this process works it."""
+        if lane in self.hosts:
+            self.hosts[lane].wake()
+
+    def stop(self) -> None:
+        """Claim nothing more. Returns at once."""
+        for host in self.hosts.values():
+            host.stop()
+
+    def join(self) -> None:
+        """Wait until the lanes have ended; relaying first, so that its outcomes can still be recorded elsewhere."""
+        for host in self.hosts.values():
+            if isinstance(host, DeliveryThread):
+                host.join()
+        for host in self.hosts.values():
+            if isinstance(host, Lane):
+                host.join(5)
+
+    def _endpoint_gone(self, account_id: str, endpoint_id: str) -> None:
+        """The endpoint answered 410: disable it for good."""
+        logs.alarm("endpoint_gone", account_id=account_id, endpoint_id=endpoint_id)
+        try:
+            with self.database.begin() as connection:
+                endpoints.set_state(connection, account_id=account_id, endpoint_id=endpoint_id, state="gone")
+            self.mirror.publish(self.database, account_id)
+        except NotFound:
+            logs.warning("endpoint_unknown", endpoint_id=endpoint_id)
+        except Unavailable as error:
+            # The gate in Redis has closed already; the next 410 or an operator makes the record right.
+            logs.warning("endpoint_not_disabled", endpoint_id=endpoint_id, error=error)
+
+
+def create_worker(settings: Settings, lanes: Sequence[str]) -> Celery:
+    """A Celery application whose worker process works these lanes."""
+    app = queues.celery_app(settings)
+    worker = Worker(settings, app, lanes)
+    _add_tasks(app, worker)
+
+    # Celery keeps weak references to receivers; the closures live as long as the application.
+    def keep_logging(**_: Any) -> None:
+        logs.configure(settings.log_level)
+
+    def start(**_: Any) -> None:
+        worker.start()
+        logs.info("worker_ready", pid=os.getpid(), lane=",".join(lanes))
+
+    def stop(**_: Any) -> None:
+        logs.info("worker_stopping", pid=os.getpid())
+        worker.stop()
+
+    def join(**_: Any) -> None:
+        worker.join()
+        logs.info("worker_stopped", pid=os.getpid())
+
+    setup_logging.connect(keep_logging, weak=False)
+    worker_ready.connect(start, weak=False)
+    worker_shutting_down.connect(stop, weak=False)
+    worker_shutdown.connect(join, weak=False)
+    return app
+
+
+def _add_tasks(app: Celery, worker: Worker) -> None:
+    jobs: dict[str, Callable[[], object]] = {
+        name: partial(worker.wake, lane) for lane, name in queues.BELLS.items()
+    } | {
+        queues.ENDS: partial(upkeep.end_events, worker.outbox),
+        queues.PARTITIONS: partial(upkeep.make_partitions, worker.database),
+        queues.RETENTION: partial(upkeep.drop_old_records, worker.database),
+        queues.MIRROR: partial(upkeep.mirror_configuration, worker.mirror, worker.database),
+    }
+    for name, job in jobs.items():
+        app.task(name=name)(_contained(name, job))
+
+
+def _contained(name: str, job: Callable[[], object]) -> Callable[[], None]:
+    """A job that keeps its errors to itself: Celery would log their texts. What failed is done at the next bell."""
+
+    def task() -> None:
+        try:
+            job()
+        except Unavailable as error:
+            logs.warning("task_postponed", task=name, error=error)
+        except Exception as error:
+            logs.failure("task_failed", error, task=name)
+
+    return task
+
+
+def run(settings: Settings, lanes: Sequence[str]) -> None:
+    """Work until SIGTERM."""
+    app = create_worker(settings, lanes)
+    process = app.Worker(
+        pool="threads",
+        concurrency=4,
+        queues=[*lanes, queues.UPKEEP],
+        hostname=f"switchhook-{os.getpid()}@{socket.gethostname()}",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        loglevel="WARNING",
+        quiet=True,
+    )
+    process.start()
+    raise SystemExit(process.exitcode)

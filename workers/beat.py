@@ -1,0 +1,57 @@
+"""The beat process: rings every lane and upkeep now and then.
+
+It rings only while fewer than two messages wait in a queue, so that queues do not grow while no worker listens. No
+event depends on it: workers look into the outbox by themselves.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+import redis
+from celery.beat import ScheduleEntry, Scheduler
+
+from relay import queues
+from relay.connections import redis_client
+from relay.settings import Settings
+from relay.telemetry import logs
+
+_ENOUGH: Final = 2
+_SCHEDULE: Final = {
+    queues.KICK: timedelta(seconds=10),
+    queues.CHARGE: timedelta(seconds=10),
+    queues.RECORD_TASK: timedelta(seconds=10),
+    queues.ENDS: timedelta(seconds=10),
+    queues.MIRROR: timedelta(minutes=1),
+    queues.PARTITIONS: timedelta(hours=1),
+    queues.RETENTION: timedelta(hours=6),
+}
+
+
+class RingingScheduler(Scheduler):  # type: ignore[misc]
+    """Celery's scheduler without its file, ringing only where a bell is missing."""
+
+    client: redis.Redis
+
+    def apply_async(self, entry: ScheduleEntry, producer: Any = None, advance: bool = True, **kwargs: Any) -> Any:
+        """Ring unless two bells wait in the task's queue already."""
+        queue = self.app.amqp.router.route({}, entry.task)["queue"].name
+        try:
+            waiting: Any = self.client.llen(f"{queues.KEY_PREFIX}{queue}")
+        except redis.RedisError:
+            waiting = 0
+        if waiting >= _ENOUGH:
+            return self.reserve(entry) if advance else entry
+        return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
+
+
+def run(settings: Settings) -> None:
+    """Ring until SIGTERM."""
+    logs.configure(settings.log_level)
+    app = queues.celery_app(settings)
+    app.conf.beat_schedule = {name: {"task": name, "schedule": every} for name, every in _SCHEDULE.items()}
+    # A bell that nobody heard in a minute is stale: the workers have looked by themselves since.
+    app.conf.task_default_expires = 60
+    scheduler = type("BoundScheduler", (RingingScheduler,), {"client": redis_client(settings)})
+    app.Beat(scheduler_cls=scheduler, loglevel="WARNING", quiet=True).run()

@@ -1,0 +1,83 @@
+"""The billing lane: claim, commit session and ledger in one transaction, settle.
+
+There is no attempt budget: a bill that cannot be written waits until it can. A claim that is not settled, because
+the process died after its commit, is claimed again and found charged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from billing.ledger import Rated, charge
+from relay.errors import Conflict, Unavailable
+from relay.outbox import Claim, Outbox, Settlement, Verb
+from relay.outbox.outcomes import decode_facts
+from relay.queues import BILLING
+from relay.store.database import Database
+from relay.telemetry import logs, metrics
+
+_BATCH: Final = 256
+# Two processes may write one new session at one moment; the second try finds its row.
+_CONFLICT_TRIES: Final = 5
+# A row that Postgres refuses every time: it waits, raising an alarm each time, until someone has mended the cause.
+_REFUSED_WAIT_MS: Final = 60_000
+
+
+class ChargeLane:
+    """Charges what waits in the billing lane."""
+
+    def __init__(self, outbox: Outbox, database: Database, *, batch: int = _BATCH) -> None:
+        self._outbox = outbox
+        self._database = database
+        self._batch = batch
+
+    def step(self) -> bool:
+        """Charge one batch; True if there may be more. Raises Unavailable when Redis or Postgres is away."""
+        claims = self._outbox.claim(BILLING, most=self._batch, alone=True, content=False)
+        if not claims.units:
+            return False
+        try:
+            settlements = self._charged(claims.units)
+        except Unavailable:
+            self._outbox.settle(BILLING, [Settlement(claim, Verb.RELEASE) for claim in claims.units])
+            raise
+        self._outbox.settle(BILLING, settlements)
+        return True
+
+    def _charged(self, claims: Sequence[Claim]) -> list[Settlement]:
+        """Charge these, or halves of them until the row that fails is alone."""
+        try:
+            rated = self._commit(claims)
+        except Unavailable:
+            raise
+        except Exception as error:
+            if len(claims) > 1:
+                middle = len(claims) // 2
+                return self._charged(claims[:middle]) + self._charged(claims[middle:])
+            logs.failure("charge_refused", error, event_id=claims[0].event_id, lane=BILLING)
+            return [Settlement(claims[0], Verb.RELEASE, delay_ms=_REFUSED_WAIT_MS)]
+        for one in rated:
+            _record(one)
+        return [Settlement(claim, Verb.DONE) for claim in claims]
+
+    def _commit(self, claims: Sequence[Claim]) -> list[Rated]:
+        events = [decode_facts(claim.facts) for claim in claims]
+        for _ in range(_CONFLICT_TRIES - 1):
+            try:
+                with self._database.begin() as connection:
+                    return charge(connection, events)
+            except Conflict:
+                continue
+        with self._database.begin() as connection:
+            return charge(connection, events)
+
+
+def _record(rated: Rated) -> None:
+    assessment, call = rated.assessment, rated.facts.call
+    for entry in assessment.entries:
+        if entry.kind == "charge":
+            metrics.record_charge(call.provider, entry.currency, float(entry.billed_seconds))
+    if assessment.reason is not None:
+        metrics.record_unrated(assessment.reason)
+        logs.alarm("session_unrated", reason=assessment.reason, event_id=rated.facts.event_id)

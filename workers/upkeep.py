@@ -1,0 +1,52 @@
+"""Upkeep: what must happen now and then. Every function is safe to run twice and in several processes at once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from relay.directory import Mirror
+from relay.outbox import Outbox
+from relay.store import partitions
+from relay.store.database import Database
+from relay.telemetry import logs
+
+# Records of deliveries and attempts are kept this long; the ledger and sessions are kept for good.
+RECORDS_KEPT: Final = timedelta(days=30)
+_SWEEP_MOST: Final = 500
+
+
+def end_events(outbox: Outbox) -> int:
+    """Give events whose end has come their last attempt, and shred retained content. Returns how many were seen."""
+    seen = 0
+    while True:
+        batch = outbox.sweep(most=_SWEEP_MOST)
+        seen += batch
+        if batch < _SWEEP_MOST:
+            return seen
+
+
+def make_partitions(database: Database) -> list[str]:
+    """Make the partitions of the coming days."""
+    with database.begin() as connection:
+        made = partitions.ensure(connection, datetime.now(UTC).date())
+    if made:
+        logs.info("partitions_made", count=len(made))
+    return made
+
+
+def drop_old_records(database: Database) -> list[str]:
+    """Forget the records of deliveries that are older than their retention."""
+    with database.begin() as connection:
+        dropped = partitions.drop_before(connection, (datetime.now(UTC) - RECORDS_KEPT).date())
+    if dropped:
+        logs.info("partitions_dropped", count=len(dropped))
+    return dropped
+
+
+def mirror_configuration(mirror: Mirror, database: Database) -> int:
+    """Mirror what a crash between commit and mirror left behind. Returns how many accounts were behind."""
+    behind = mirror.publish_all(database)
+    if behind:
+        logs.info("configuration_mirrored", count=behind)
+    return behind
