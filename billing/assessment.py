@@ -143,7 +143,8 @@ def _entries(entry: Entry, charged: Entry | None) -> tuple[Entry, ...]:
 
 
 def _inputs(entry: Entry) -> tuple[object, ...]:
-    return entry.duration_seconds, entry.rate_card_id, entry.started_at
+    """What the price follows from. A start that becomes known later matters only if it chooses another card."""
+    return entry.duration_seconds, entry.rate_card_id
 
 
 def _reversal(charged: Entry) -> Entry:

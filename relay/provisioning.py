@@ -79,10 +79,7 @@ class Provisioning:
         """A source, with an endpoint of its own if `relay_url` is given."""
         if provider not in PROVIDERS:
             raise BadRequest(f"provider must be one of {', '.join(sorted(PROVIDERS))}", field="provider")
-        if not secrets:
-            raise BadRequest("a source needs the provider's signing secret", field="secret")
-        for secret in secrets:
-            _checked_text(secret, "secret", MAX_SECRET_CHARS)
+        _checked_source_secrets(secrets)
         url = None if relay_url is None else self.checked_url(relay_url, field="relayUrl")
 
         def make(connection: Connection) -> tuple[Source, Endpoint | None]:
@@ -93,6 +90,16 @@ class Provisioning:
             return source, endpoint
 
         return self._changing(account_id, make)
+
+    def set_source_secrets(self, *, account_id: str, source_id: str, secrets: Sequence[str]) -> Source:
+        """Replace the secrets of a source; while the provider rotates its own, give the old one too."""
+        _checked_source_secrets(secrets)
+        return self._changing(
+            account_id,
+            lambda connection: sources.set_secrets(
+                connection, self._ring, account_id=account_id, source_id=source_id, secrets=secrets
+            ),
+        )
 
     def create_endpoint(
         self,
@@ -222,6 +229,13 @@ class Provisioning:
 def _checked_text(value: str, field: str, most: int) -> None:
     if not value.strip() or len(value) > most or not value.isprintable():
         raise BadRequest(f"{field} must be 1 to {most} printable characters", field=field)
+
+
+def _checked_source_secrets(secrets: Sequence[str]) -> None:
+    if not secrets:
+        raise BadRequest("a source needs the provider's signing secret", field="secret")
+    for secret in secrets:
+        _checked_text(secret, "secret", MAX_SECRET_CHARS)
 
 
 def _checked_secrets(webhook_secret: str | None, signing_secret: str | None) -> None:

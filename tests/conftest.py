@@ -8,12 +8,14 @@ import itertools
 import os
 import socket
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
+from relay.connections import postgres_engine
 from relay.connections import redis_client as connect_redis
 from relay.demo.embedded import (
     EmbeddedPostgres,
@@ -24,6 +26,8 @@ from relay.demo.embedded import (
     start_redis,
 )
 from relay.settings import Settings
+from relay.store import partitions
+from relay.store.database import Database, migrate
 
 TESTS = Path(__file__).parent
 # A test's tier is the directory that it is in.
@@ -31,6 +35,13 @@ TIERS = frozenset({"integration", "acceptance", "faults"})
 # Redis has 16 databases. Each test gets the next, so that what an earlier one left running writes elsewhere.
 _redis_databases = itertools.cycle(range(16))
 _database_numbers = itertools.count(1)
+
+
+_TEMPLATE = "migrated_template"
+
+
+def _sqlalchemy(url: str) -> str:
+    return url.replace("postgresql://", "postgresql+psycopg://", 1)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -104,22 +115,47 @@ def embedded_postgres(scratch: Scratch) -> EmbeddedPostgres:
 
 @pytest.fixture
 def empty_database_url(embedded_postgres: EmbeddedPostgres) -> Iterator[str]:
-    """The SQLAlchemy URL of a database of the test's own, without tables.
-
-    A migrated one is made alike, as a copy of a template that the migrations ran in once:
-    `create_database(name, template=...)`.
-    """
+    """The SQLAlchemy URL of a database of the test's own, without tables."""
     name = f"test_{next(_database_numbers)}"
     url = embedded_postgres.create_database(name)
-    yield url.replace("postgresql://", "postgresql+psycopg://", 1)
+    yield _sqlalchemy(url)
+    embedded_postgres.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def migrated_template(embedded_postgres: EmbeddedPostgres) -> str:
+    """The name of a migrated, empty database, without the partitions of days: they are most of its files."""
+    url = embedded_postgres.create_database(_TEMPLATE)
+    settings = Settings(database_url=_sqlalchemy(url), redis_url="", keys="")
+    migrate(settings)
+    database = Database(postgres_engine(settings))
+    with database.begin() as connection:
+        partitions.drop_before(connection, date.max)
+    database.close()
+    return _TEMPLATE
+
+
+@pytest.fixture
+def database_url(embedded_postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
+    """The SQLAlchemy URL of a migrated database of the test's own."""
+    name = f"test_{next(_database_numbers)}"
+    yield _sqlalchemy(embedded_postgres.create_database(name, template=migrated_template))
     embedded_postgres.drop_database(name)
 
 
 @pytest.fixture
-def switchhook_env(redis_url: str, empty_database_url: str) -> dict[str, str]:
+def database(settings: Settings) -> Iterator[Database]:
+    """The migrated database of `settings`."""
+    database = Database(postgres_engine(settings))
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def switchhook_env(redis_url: str, database_url: str) -> dict[str, str]:
     """The environment variables that a process of the Procfile needs, for these servers."""
     return {
-        "DATABASE_URL": empty_database_url,
+        "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "SWITCHHOOK_KEYS": base64.b64encode(os.urandom(32)).decode("ascii"),
         "SWITCHHOOK_ALLOW_HTTP": "1",

@@ -68,6 +68,16 @@ def create_source(
     show(fields, as_json=as_json, title="source created", hint="Enter the URL at the provider as its webhook.")
 
 
+@source.command("set-secrets")
+@account_option
+@click.option("--secret", "secrets", required=True, multiple=True, help="The provider's signing secret; repeatable.")
+@click.argument("source_id")
+def set_source_secrets(account_id: str, secrets: tuple[str, ...], source_id: str) -> None:
+    """Replace a source's secrets: when the provider has named its secret, or rotates it."""
+    made = _provisioning().set_source_secrets(account_id=account_id, source_id=source_id, secrets=secrets)
+    click.echo(f"{made.id} has {len(made.secrets)} secret(s)")
+
+
 @click.group()
 def endpoint() -> None:
     """Endpoints: where your customers take deliveries."""
@@ -82,7 +92,13 @@ def endpoint() -> None:
 @click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="Sent with every delivery; repeatable.")
 @click.option("--webhook-secret", help="Sent as X-Webhook-Secret (default: generated).")
 @click.option("--signing-secret", help="whsec_ and base64 (default: generated).")
-@click.option("--signing", type=click.Choice(["standard", "provider"]), default="standard", show_default=True)
+@click.option(
+    "--signing",
+    type=click.Choice(["standard", "provider"]),
+    default="standard",
+    show_default=True,
+    help="provider: the provider's own signature besides.",
+)
 @click.option("--deadline-seconds", type=int, default=15, show_default=True, help="For one attempt in all; at most 20.")
 @click.option("--retention-hours", type=int, help="How long content may wait (default: setting; 0: one attempt).")
 @click.option("--source", "source_id", help="Only what comes from this source (default: the whole account).")
@@ -143,7 +159,7 @@ def template() -> None:
 @template.command("create")
 @account_option
 @click.option("--name", required=True, help="The template's name, part of every delivery.")
-@click.option("--type", "kind", type=click.Choice(["interview", "conversation"]), required=True)
+@click.option("--type", "kind", type=click.Choice(["interview", "conversation"]), required=True, help="What it is for.")
 @click.option("--system-prompt", required=True, help="What the agent is told.")
 @click.option("--client-webhook-url", help="Deliver what belongs to this template here.")
 @click.option("--webhook-secret", help="Proves inbound requests and deliveries (default: generated).")

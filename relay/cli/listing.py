@@ -18,7 +18,9 @@ from relay.store import sessions as session_rows
 from relay.store.database import Database
 
 account_filter = click.option("--account", "account_id", metavar="ID", help="Only this account (default: all).")
-limit_option = click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True)
+limit_option = click.option(
+    "--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many."
+)
 
 
 def _read(query: Callable[[Connection], list[Any]]) -> list[Any]:
@@ -29,7 +31,9 @@ def _read(query: Callable[[Connection], list[Any]]) -> list[Any]:
 @click.command()
 @account_filter
 @click.option("--endpoint", "endpoint_id", metavar="ID", help="Only this endpoint.")
-@click.option("--status", type=click.Choice(["pending", "delivered", "dead", "content_lost"]))
+@click.option(
+    "--status", type=click.Choice(["pending", "delivered", "dead", "content_lost"]), help="Only in this state."
+)
 @limit_option
 @json_option
 def deliveries(account_id: str | None, endpoint_id: str | None, status: Any, limit: int, as_json: bool) -> None:
@@ -61,7 +65,11 @@ def deliveries(account_id: str | None, endpoint_id: str | None, status: Any, lim
 
 @click.command()
 @account_filter
-@click.option("--status", type=click.Choice(["pending", "active", "completed", "failed", "abandoned"]))
+@click.option(
+    "--status",
+    type=click.Choice(["pending", "active", "completed", "failed", "abandoned"]),
+    help="Only in this state.",
+)
 @limit_option
 @json_option
 def sessions(account_id: str | None, status: Any, limit: int, as_json: bool) -> None:

@@ -31,6 +31,8 @@ HEADERS_CAP_BYTES: Final = 64 * 1024
 # An idle connection is dropped before usual servers and NATs drop it (60 s and more).
 _IDLE_SECONDS: Final = 50
 _LIFETIME_SECONDS: Final = 600
+# A line feed alone ends a line too (RFC 9112, 2.2), and small servers write it.
+_BLANK_LINES: Final = (b"\r\n", b"\n")
 
 _TLS_ERRORS: Final = frozenset({
     pycurl.E_SSL_CONNECT_ERROR, pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT, pycurl.E_SSL_CERTPROBLEM,
@@ -236,8 +238,7 @@ class _Transfer:
         if error == 0:
             return None if self._headers_ended and status else Failure.TRUNCATED
         if error == pycurl.E_OPERATION_TIMEDOUT:
-            connected = self.curl.getinfo(pycurl.CONNECT_TIME) > 0
-            return Failure.TIMED_OUT if connected else Failure.CONNECT_TIMED_OUT
+            return Failure.TIMED_OUT if self._was_connected() else Failure.CONNECT_TIMED_OUT
         if error == pycurl.E_COULDNT_RESOLVE_HOST:
             return Failure.DNS_FAILED
         if error == pycurl.E_COULDNT_CONNECT:
@@ -245,11 +246,16 @@ class _Transfer:
             return Failure.TARGET_REFUSED if self._refused else Failure.CONNECT_FAILED
         return Failure.TLS_FAILED if error in _TLS_ERRORS else Failure.TRUNCATED
 
+    def _was_connected(self) -> bool:
+        # On a connection that is used again, libcurl counts no new connection and takes no time to connect.
+        curl = self.curl
+        return bool(curl.getinfo(pycurl.CONNECT_TIME) > 0 or curl.getinfo(pycurl.PRETRANSFER_TIME) > 0)
+
     def _on_header(self, line: bytes) -> int | None:
         self._header_bytes += len(line)
         if self._header_bytes > HEADERS_CAP_BYTES:
             return -1
-        if line == b"\r\n":
+        if line in _BLANK_LINES:
             self._headers_ended = True
         elif line[:5] == b"HTTP/":
             self._headers_ended = False  # an interim answer (100) came before
@@ -267,7 +273,14 @@ class _Transfer:
         if family not in (socket.AF_INET, socket.AF_INET6) or not is_allowed(target[0], allow=self._allow):
             self._refused = True
             return pycurl.SOCKET_BAD
-        return socket.socket(family, kind, protocol)
+        return _HandedOver(family, kind, protocol)
+
+
+class _HandedOver(socket.socket):
+    """A socket for pycurl, which duplicates its descriptor and drops it: closed then, without a ResourceWarning."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def _curl_events(events: int) -> int:

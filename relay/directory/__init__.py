@@ -72,6 +72,9 @@ class Directory:
         """A source that takes webhooks, with its account. Raises NotFound, Unavailable."""
         account_id = self._source_accounts.get(source_id) or self._account_of_source(source_id)
         view = self.account(account_id)
+        if source_id not in view.sources:
+            # The mirror has named this account a moment ago: what is cached of it is older than the source.
+            view = self.reload(account_id)
         source = view.sources.get(source_id)
         if source is None:
             self._source_accounts.pop(source_id, None)
@@ -87,7 +90,10 @@ class Directory:
             found = self._mirror.templates_of(keyed_hash)
             if not found and self._completed():
                 found = self._mirror.templates_of(keyed_hash)
-            _bounded(self._secret_templates)[keyed_hash] = known = (generation, found)
+            known = (generation, found)
+            if found:
+                # What is not there is not remembered: its template may be made in the next moment.
+                _bounded(self._secret_templates)[keyed_hash] = known
         return self._templates(known[1])
 
     def templates_of_agent(self, provider: str, agent_id: str) -> list[tuple[AccountView, TemplateConfig]]:
@@ -102,8 +108,14 @@ class Directory:
         return self._mirror.template_of_session(account_id, session_id)
 
     def _templates(self, found: list[tuple[str, int]]) -> list[tuple[AccountView, TemplateConfig]]:
-        views = ((self.account(account_id), template_id) for account_id, template_id in found)
-        return [(view, view.templates[template_id]) for view, template_id in views if template_id in view.templates]
+        templates = []
+        for account_id, template_id in found:
+            view = self.account(account_id)
+            if template_id not in view.templates:
+                view = self.reload(account_id)
+            if template_id in view.templates:
+                templates.append((view, view.templates[template_id]))
+        return templates
 
     def _refreshed(self, account_id: str, cached: _Cached | None) -> AccountView:
         with self._exclusively():

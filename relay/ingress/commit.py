@@ -57,8 +57,7 @@ class GroupCommit:
 
         Raises OverQuota, or Unavailable when Redis has no room or did not take it within the patience of a waiter.
         """
-        if self._thread is None:
-            self._start()
+        self.start()
         self._pressure.check()
         waiter = _Waiter(admission)
         self._waiting.put(waiter)
@@ -71,8 +70,13 @@ class GroupCommit:
             raise Unavailable("The event could not be stored; send it again.")
         return verdict
 
-    def _start(self) -> None:
-        # Not in __init__: the server may fork or import the application before it serves.
+    def start(self) -> None:
+        """Begin to commit, and to watch Redis. Safe to repeat.
+
+        Not done by __init__: the server may fork or import the application before it serves.
+        """
+        if self._thread is not None:
+            return
         with self._starting:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="group-commit", daemon=True)

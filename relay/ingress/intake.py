@@ -113,6 +113,7 @@ class Intake:
         return self._take(prove, body, content_type)
 
     def _take(self, prove: Callable[[], _Proved], body: Content, content_type: str) -> Receipt:
+        self._commits.start()  # before anything is proved: what watches Redis also sees the configuration change
         for _ in range(_ROUTINGS):
             proved = prove()
             admission = self._admission(proved, body, content_type)

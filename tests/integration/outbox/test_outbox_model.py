@@ -121,6 +121,21 @@ class Model:
     def held(self, account_id: str) -> int:
         return sum(event.size for event in self.events.values() if event.admission.account_id == account_id)
 
+    def wants_service(self, lane: str) -> dict[str, int]:
+        """When each key must be looked at: for its first unit if one more may go, or its first lease to run out."""
+        wants = {}
+        for key in {unit.key for unit in self.work(lane) if unit.place != "suspects"}:
+            gate, mine = self._gate(lane, key), [unit for unit in self.work(lane) if unit.key == key]
+            leases = [unit.lease_end_ms for unit in mine if unit.place == "fly"]
+            waiting = [unit for unit in mine if unit.place == "line"]
+            times = list(leases)
+            if len(leases) < (1 if gate.state == "open" else gate.cap):
+                times += [max(unit.due_ms, gate.until_ms) for unit in waiting]
+            if len(leases) < CAP_FIRST:
+                times += [0 for unit in waiting if unit.urgent and gate.state == "open"]
+            wants[key] = min(times)
+        return wants
+
     def audit(self, lane: str) -> dict[str, int]:
         work = self.work(lane)
         return {
@@ -384,6 +399,10 @@ class Play:
             audit = self._outbox.audit(lane)
             assert audit.unaccounted == 0
             assert audit == Audit(late_ms=audit.late_ms, **self.model.audit(lane))
+            due: dict[bytes, float] = dict(self._client.zrange(keys.due(lane), 0, -1, withscores=True))  # type: ignore[arg-type]
+            now_ms = self._now_ms()
+            for key, wanted_ms in self.model.wants_service(lane).items():
+                assert due[key.encode()] <= max(wanted_ms, now_ms), f"{key} is forgotten"
         for account_id in ACCOUNTS:
             held = self._client.get(keys.held_bytes(account_id)) or b"0"
             assert held == str(self.model.held(account_id)).encode()

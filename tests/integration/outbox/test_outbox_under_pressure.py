@@ -63,13 +63,14 @@ def event(number: int, *units: Unit, **changes: Any) -> Admission:
     return Admission(**(values | changes))
 
 
-def fill(outbox: Outbox, **changes: Any) -> list[Admission]:
-    """Accept until Redis refuses; return what it accepted."""
+def fill(outbox: Outbox, client: redis.Redis, **changes: Any) -> list[Admission]:
+    """Accept until Redis refuses; return what it accepted. It stays full when the first of it are gone."""
     accepted: list[Admission] = []
     for number in range(1_000):
         item = event(number, **changes)
         (verdict,) = outbox.accept([item]).verdicts
         if verdict is Verdict.ERROR:
+            client.config_set("maxmemory", f"{MAXMEMORY_MIB // 2}mb")
             return accepted
         assert verdict is Verdict.NEW
         accepted.append(item)
@@ -90,7 +91,7 @@ def drain(outbox: Outbox, lane: str) -> list[Claim]:
 
 def test_a_full_redis_refuses_events_and_evicts_nothing(outbox: Outbox, client: redis.Redis) -> None:
     """Every kind of new event is an error that leaves nothing behind; what was accepted is untouched."""
-    accepted = fill(outbox)
+    accepted = fill(outbox, client)
     names = set(client.scan_iter(count=1_000))
     refused = [
         event(9_001),
@@ -109,7 +110,7 @@ def test_a_full_redis_refuses_events_and_evicts_nothing(outbox: Outbox, client: 
 
 def test_a_full_redis_drains(outbox: Outbox, client: redis.Redis) -> None:
     """Claims, retries, releases and sweeps work while nothing can be accepted; then events are accepted again."""
-    accepted = fill(outbox, window_ms=1)
+    accepted = fill(outbox, client, window_ms=1)
     retried, released, dead, *others = outbox.claim("relay", most=16, alone=True, content=True).units
     settlements = [
         Settlement(retried, Verb.RETRY, delay_ms=3_600_000, attempted=True, outcome=b"failed"),
@@ -120,7 +121,7 @@ def test_a_full_redis_drains(outbox: Outbox, client: redis.Redis) -> None:
     for settlement in settlements:
         assert outbox.settle("relay", [settlement]) == ["ok"]
     assert outbox.sweep() == len(accepted) - 1  # their ends have come, and the retry is due at once
-    assert outbox.accept([event(9_001), event(9_002)]).verdicts == (Verdict.ERROR, Verdict.ERROR)
+    assert outbox.accept([event(9_001)]).verdicts == (Verdict.ERROR,)
 
     contents = {item.event_id: item.sealed for item in accepted if item.event_id != dead.event_id}
     assert {unit.event_id: unit.sealed for unit in drain(outbox, "relay")} == contents
@@ -130,10 +131,19 @@ def test_a_full_redis_drains(outbox: Outbox, client: redis.Redis) -> None:
     assert outbox.accept([event(9_001)]).verdicts == (Verdict.NEW,)
 
 
+def test_a_full_redis_answers_a_claim_that_finds_nothing(outbox: Outbox, client: redis.Redis) -> None:
+    """An endpoint at its cap is looked at in vain: the index is written, though nothing was freed."""
+    endpoint = Unit("relay", "ep_1")
+    outbox.accept([event(number, endpoint) for number in range(1_000, 1_010)])
+    assert len(outbox.claim("relay", most=16, alone=True, content=False).units) == 8
+    fill(outbox, client, units=(endpoint,))
+    assert outbox.claim("relay", most=16, alone=True, content=False).units == ()
+
+
 def test_survives_that_redis_forgets_the_scripts(outbox: Outbox, client: redis.Redis) -> None:
     """Each call loads what is missing, even into a full Redis, and is done exactly once."""
     client.script_flush()
-    count = len(fill(outbox))
+    count = len(fill(outbox, client))
     client.script_flush()
     units = outbox.claim("relay", most=4, alone=True, content=True).units
     client.script_flush()

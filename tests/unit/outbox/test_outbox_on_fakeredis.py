@@ -424,10 +424,11 @@ def test_an_endpoint_earns_requests_in_flight_with_every_success(outbox: Outbox)
     assert len(claim(outbox).units) == CAP_MOST // 8
 
 
-def test_a_failing_endpoint_is_left_alone_and_then_probed(outbox: Outbox, clock: Clock) -> None:
+def test_a_failing_endpoint_is_left_alone_and_then_probed(outbox: Outbox, client: redis.Redis, clock: Clock) -> None:
     """After ten failures nothing is sent; then one probe at a time, after pauses that double up to 45 s."""
     fill(outbox, 30)
     fail(outbox, FAILURES_TO_OPEN, delay_ms=1)
+    assert client.zscore(keys.due("relay"), "ep_1") == clock.now_ms + OPEN_FIRST_MS
     clock.advance(OPEN_FIRST_MS - 1)
     assert not claim(outbox).units
     clock.advance(1)
@@ -614,16 +615,19 @@ def test_an_event_lost_at_one_endpoint_ends_when_its_other_units_do(
     assert unaccounted(outbox) == (0, 0)
 
 
-def test_a_bill_that_outlasts_the_content_gives_its_bytes_back(
-    outbox: Outbox, client: redis.Redis, clock: Clock
+@pytest.mark.parametrize("swept_first", [True, False])
+def test_a_bill_that_outlasts_the_content_gives_its_bytes_back_once(
+    outbox: Outbox, client: redis.Redis, clock: Clock, swept_first: bool
 ) -> None:
-    """Content that a dead delivery kept has expired, the sweep has not come, and the last unit is settled."""
+    """Content that a dead delivery kept has expired; the sweep comes before or after the last unit is settled."""
     accept(outbox, event("evt_1", EP1, BILL))
     bill = claim(outbox, "billing").units
     settle(outbox, claim(outbox).units, Verb.DEAD)
     clock.advance(RETENTION_MS)
+    if swept_first:
+        assert outbox.sweep() == 1
     settle(outbox, bill, Verb.DONE, "billing")
-    outbox.sweep()
+    assert outbox.sweep() == 0
     assert held(client) == 0
     assert not client.exists(keys.facts("evt_1"), keys.ENDS)
     assert accept(outbox, event("evt_1")) == [Verdict.REPEAT]
@@ -663,7 +667,7 @@ def test_a_unit_whose_end_has_come_gets_a_last_attempt_at_once(outbox: Outbox, c
     assert unaccounted(outbox) == (0, 0)
 
 
-def test_last_attempts_pass_an_open_gate_a_few_at_a_time(outbox: Outbox, clock: Clock) -> None:
+def test_last_attempts_pass_an_open_gate_a_few_at_a_time(outbox: Outbox, client: redis.Redis, clock: Clock) -> None:
     """No gate outlasts retention; but an endpoint that hangs cannot take every slot with its last attempts."""
     fill(outbox, 100)
     clock.advance(WINDOW_MS)
@@ -673,10 +677,26 @@ def test_last_attempts_pass_an_open_gate_a_few_at_a_time(outbox: Outbox, clock: 
     units = claim(outbox).units
     assert len(units) == CAP_FIRST
     assert {unit.gate for unit in units} == {"open"}
+    assert client.zscore(keys.due("relay"), "ep_1") == clock.now_ms + LEASE_MS
+    accept(outbox, event("evt_another"))
     assert not claim(outbox).units
     settle(outbox, units[:3], Verb.DEAD, gate=GateVerdict.BAD)
     assert len(claim(outbox).units) == 3
     assert unaccounted(outbox) == (0, 0)
+
+
+def test_last_attempts_do_not_wait_for_a_probe(outbox: Outbox, clock: Clock) -> None:
+    """While a probe is on its way nothing else passes an open gate, except what would end unsent."""
+    fill(outbox, 30)
+    fail(outbox, FAILURES_TO_OPEN, delay_ms=1)
+    clock.advance(OPEN_FIRST_MS)
+    assert len(claim(outbox).units) == 1
+    accept(outbox, event("evt_another"))
+    assert not claim(outbox).units
+    clock.advance(LEASE_MS - 1)
+    accept(outbox, *(event(f"last_{number:02}", window_ms=0) for number in range(20)))
+    assert outbox.sweep() == 20
+    assert [unit.event_id for unit in claim(outbox).units] == [f"last_{number:02}" for number in range(CAP_FIRST - 1)]
 
 
 def test_an_audit_finds_every_unit_and_how_late_the_first_is(outbox: Outbox, clock: Clock) -> None:

@@ -1,0 +1,87 @@
+"""Accounts for tests, set up through `relay.provisioning` as the CLI does it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+import redis
+
+from relay.directory import Mirror
+from relay.provisioning import Provisioning
+from relay.sealing import KeyRing
+from relay.settings import Settings
+from relay.store import sessions
+from relay.store.database import Database
+from relay.store.endpoints import Endpoint
+from relay.store.templates import NewTemplate
+
+PER_MINUTE: Final = "0.10"
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True, slots=True)
+class Inlet:
+    """A source: `url` is where its provider sends to, `secret` what it signs with, `endpoint` its own if it has one."""
+
+    id: str
+    url: str
+    secret: str
+    endpoint: Endpoint | None
+
+
+class Customer:
+    """One account."""
+
+    def __init__(self, id: str, *, provisioning: Provisioning, database: Database, mirror: Mirror) -> None:  # noqa: A002
+        self.id = id
+        self._provisioning = provisioning
+        self._database = database
+        self._mirror = mirror
+
+    def source(self, provider: str, *, relay_url: str | None = None, secret: str | None = None) -> Inlet:
+        """A source, with an endpoint of its own if `relay_url` is given."""
+        secret = secret or f"provider-secret-{next(_numbers)}"
+        made, endpoint = self._provisioning.create_source(
+            account_id=self.id, provider=provider, secrets=[secret], relay_url=relay_url
+        )
+        return Inlet(made.id, self._provisioning.source_url(made), secret, endpoint)
+
+    def endpoint(self, url: str, *, events: Sequence[str] = ("*",), **options: Any) -> Endpoint:
+        """An endpoint for the whole account, or for a source if `source_id` is given."""
+        return self._provisioning.create_endpoint(account_id=self.id, url=url, filters=events, **options)
+
+    def template(self, url: str | None, *, name: str = "Intake", **options: Any) -> NewTemplate:
+        """A template, with its endpoint if it has a URL."""
+        return self._provisioning.create_template(
+            account_id=self.id, name=name, type="conversation", config={}, client_webhook_url=url, **options
+        )
+
+    def session(self, template_id: int) -> int:
+        """A session that is opened before its call, as the API opens it; its id."""
+        with self._database.begin() as connection:
+            made = sessions.create(connection, account_id=self.id, provider="elevenlabs", template_id=template_id)
+        self._mirror.remember_session(self.id, made.id, template_id, lifetime=timedelta(hours=1))
+        return made.id
+
+
+class Customers:
+    """Makes accounts, each with a rate card."""
+
+    def __init__(self, settings: Settings, database: Database, client: redis.Redis) -> None:
+        ring = KeyRing(settings.keys)
+        self._database = database
+        self._mirror = Mirror(client, ring)
+        self._provisioning = Provisioning(settings, database, ring, self._mirror)
+
+    def create(self, *, per_minute: str | None = PER_MINUTE) -> Customer:
+        """A new account; without a rate card if `per_minute` is None."""
+        made = self._provisioning.create_account(name=f"Customer {next(_numbers)}")
+        if per_minute is not None:
+            self._provisioning.create_rate_card(account_id=made.account.id, per_minute=per_minute)
+        return Customer(
+            made.account.id, provisioning=self._provisioning, database=self._database, mirror=self._mirror
+        )

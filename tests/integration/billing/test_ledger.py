@@ -1,0 +1,209 @@
+"""Sessions and charges on a real Postgres: once, in any order, by any number of processes."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from sqlalchemy import text
+
+from billing.ledger import charge
+from relay.calls import CallEvent, Ending, Facts, derived_session_id
+from relay.errors import Conflict
+from relay.store import accounts, charges, rate_cards, sessions
+from relay.store.charges import Charge
+from relay.store.database import Database
+from relay.store.sessions import Session
+
+START_MS = int(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp() * 1000)
+
+
+@pytest.fixture
+def account_id(database: Database) -> str:
+    """An account at 0.10 USD a minute."""
+    with database.begin() as connection:
+        account = accounts.create(connection, name="Acme").id
+        rate_cards.add(connection, account, per_minute=Decimal("0.10"))
+    return account
+
+
+def ended(
+    account_id: str,
+    conversation_id: str = "call_1",
+    *,
+    kind: str = "call_ended",
+    seconds: str | None = "91",
+    provider: str = "retell",
+    session_id: int | None = None,
+    accepted_at_ms: int = START_MS,
+    cost_usd: str | None = None,
+) -> Facts:
+    """The facts of a terminal event."""
+    call = CallEvent(
+        provider=provider,
+        kind=kind,
+        event_class="event",
+        conversation_id=conversation_id,
+        dedupe=(kind, conversation_id),
+        ending=Ending(status="completed", duration_seconds=seconds, started_at_ms=START_MS, provider_cost_usd=cost_usd),
+    )
+    return Facts(
+        event_id="evt_1",
+        account_id=account_id,
+        call=call,
+        session_id=session_id or derived_session_id(account_id, provider, conversation_id),
+        accepted_at_ms=accepted_at_ms,
+    )
+
+
+def write(database: Database, *events: Facts) -> None:
+    """Charge events as one batch."""
+    with database.begin() as connection:
+        charge(connection, events)
+
+
+def rows(database: Database, account_id: str) -> tuple[list[Session], list[Charge]]:
+    """The account's sessions and ledger, oldest first."""
+    with database.begin() as connection:
+        found = sessions.page(connection, account_id=account_id), charges.page(connection, account_id=account_id)
+    return found[0][::-1], found[1][::-1]
+
+
+def net(ledger: Sequence[Charge]) -> Decimal:
+    """What the account pays."""
+    return sum((row.amount for row in ledger), Decimal(0))
+
+
+def test_writes_session_and_charge_with_frozen_inputs(database: Database, account_id: str) -> None:
+    """One event makes one completed session and one row that explains its amount."""
+    write(database, ended(account_id, cost_usd="0.07"))
+    (session,), (row,) = rows(database, account_id)
+    assert (session.status, session.cost, session.billed_seconds) == ("completed", Decimal("0.151667"), 91)
+    assert session.provider_cost_usd == Decimal("0.07")
+    assert (row.amount, row.unit_price, row.billed_seconds) == (Decimal("0.151667"), Decimal("0.10"), 91)
+    assert row.rate_card_id == session.rate_card_id
+    assert row.steps[-1].endswith("0.151667")
+
+
+def test_repeat_of_an_event_charges_nothing_more(database: Database, account_id: str) -> None:
+    """A claim that was charged and not settled is charged again without effect."""
+    for _ in range(3):
+        write(database, ended(account_id))
+    assert len(rows(database, account_id)[1]) == 1
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+@pytest.mark.parametrize("together", [True, False])
+def test_any_order_of_terminal_events_gives_the_same_bill(
+    database: Database, account_id: str, order: tuple[int, ...], together: bool
+) -> None:
+    """Two differing terminal events and a repeat, in one batch or in three, end at the analysis' duration."""
+    events = [
+        ended(account_id, kind="call_ended", seconds="91"),
+        ended(account_id, kind="call_analyzed", seconds="61", accepted_at_ms=START_MS + 10),
+        ended(account_id, kind="call_ended", seconds="91"),
+    ]
+    shuffled = [events[place] for place in order]
+    for batch in [shuffled] if together else [[event] for event in shuffled]:
+        write(database, *batch)
+    (session,), ledger = rows(database, account_id)
+    assert net(ledger) == Decimal("0.101667")
+    assert session.cost == Decimal("0.101667")
+    assert session.charge_sequence == max(row.sequence for row in ledger if row.kind == "charge")
+
+
+def test_one_conversation_of_two_accounts_is_two_sessions(database: Database, account_id: str) -> None:
+    """Another account's event with the same conversation id neither sees nor changes this one's."""
+    with database.begin() as connection:
+        other = accounts.create(connection, name="Mallory").id
+        rate_cards.add(connection, other, per_minute=Decimal(9))
+    mine = ended(account_id)
+    write(database, mine)
+    write(database, ended(other, seconds="1", session_id=mine.session_id))
+    assert [row.amount for row in rows(database, account_id)[1]] == [Decimal("0.151667")]
+    (theirs,), ledger = rows(database, other)
+    assert theirs.account_id == other
+    assert [row.amount for row in ledger] == [Decimal("0.15")]
+
+
+def test_duplicates_in_a_batch_never_fail_the_others(database: Database, account_id: str) -> None:
+    """A batch with repeats and new calls charges each call once."""
+    write(database, ended(account_id, "a"))
+    write(database, *[ended(account_id, name) for name in "aabbcaabc"])
+    assert sorted(row.conversation_id for row in rows(database, account_id)[1]) == ["a", "b", "c"]
+
+
+def test_unrated_session_says_why_and_can_be_rated_later(database: Database, account_id: str) -> None:
+    """A missing duration leaves the cost open; a later event with one rates the session."""
+    write(database, ended(account_id, kind="call_analyzed", seconds="soon"))
+    (session,), ledger = rows(database, account_id)
+    assert (session.unrated_reason, session.cost, ledger) == ("duration_invalid", None, [])
+    write(database, ended(account_id, kind="call_ended", seconds="60"))
+    (session,), ledger = rows(database, account_id)
+    assert (session.unrated_reason, session.cost) == (None, Decimal("0.1"))
+    assert len(ledger) == 1
+
+
+def test_session_of_the_api_is_completed_in_place(database: Database, account_id: str) -> None:
+    """The event that names a pending session gives it its conversation and its cost."""
+    with database.begin() as connection:
+        pending = sessions.create(connection, account_id=account_id, provider="elevenlabs", metadata={"seat": 7})
+    write(database, ended(account_id, "conv", provider="elevenlabs", session_id=pending.id))
+    (session,), ledger = rows(database, account_id)
+    assert (session.id, session.conversation_id, session.metadata) == (pending.id, "conv", {"seat": 7})
+    assert [row.session_id for row in ledger] == [pending.id]
+
+
+def test_second_conversation_under_one_session_id_is_charged_too(database: Database, account_id: str) -> None:
+    """A session id that is used twice does not block the second call: it becomes a session of its own."""
+    with database.begin() as connection:
+        pending = sessions.create(connection, account_id=account_id, provider="elevenlabs")
+    for conversation in ("first", "second"):
+        write(database, ended(account_id, conversation, provider="elevenlabs", session_id=pending.id))
+    found, ledger = rows(database, account_id)
+    assert len(found) == len(ledger) == 2
+    second = derived_session_id(account_id, "elevenlabs", "second")
+    assert {session.id for session in found} == {pending.id, second}
+
+
+def test_processes_that_charge_one_call_at_once_charge_it_once(database: Database, account_id: str) -> None:
+    """Eight threads with the same new calls: whoever loses tries again and finds them charged."""
+    events = [ended(account_id, f"call_{number}") for number in range(20)]
+    barrier = threading.Barrier(8)
+
+    def compete() -> None:
+        barrier.wait()
+        for _ in range(20):
+            try:
+                write(database, *events)
+            except Conflict:
+                continue
+            return
+
+    threads = [threading.Thread(target=compete) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    found, ledger = rows(database, account_id)
+    assert len(found) == len(ledger) == len(events)
+
+
+def test_sum_of_charges_is_the_sum_of_rated_sessions(database: Database, account_id: str) -> None:
+    """The invariant that production checks, after corrections, repeats and unrated calls."""
+    for number in range(30):
+        write(database, ended(account_id, f"c{number}", seconds=str(number * 7)))
+        if number % 3 == 0:
+            write(database, ended(account_id, f"c{number}", kind="call_analyzed", seconds=str(number * 5)))
+        if number % 4 == 0:
+            write(database, ended(account_id, f"u{number}", seconds="never"))
+    with database.begin() as connection:
+        charged = connection.execute(text("SELECT sum(amount) FROM ledger")).scalar_one()
+        rated = connection.execute(text("SELECT sum(cost) FROM sessions")).scalar_one()
+        unrated = connection.execute(text("SELECT count(*) FROM sessions WHERE cost IS NULL")).scalar_one()
+    assert charged == rated
+    assert unrated == 8

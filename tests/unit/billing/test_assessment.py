@@ -1,0 +1,152 @@
+"""What a terminal event does to a bill: decided without a database."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+
+from billing.assessment import Assessment, Posted, assess
+from billing.duration import UnratedReason
+from relay.calls import CallEvent, CallStatus, Ending, Facts
+from relay.store.rate_cards import RateCardRow
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+NOON_MS = int(NOON.timestamp() * 1000)
+
+CARD = RateCardRow(
+    id="rc_1",
+    account_id="acc_1",
+    per_minute=Decimal("0.10"),
+    currency="USD",
+    initial_seconds=1,
+    increment_seconds=1,
+    connect_fee=Decimal(0),
+    free_seconds=0,
+    min_charge=None,
+    max_charge=None,
+    decimals=6,
+    rounding="half_up",
+    effective_from=None,
+    created_at=NOON,
+)
+
+
+def told(
+    kind: str,
+    seconds: str | None,
+    *,
+    provider: str = "retell",
+    status: CallStatus = "completed",
+    started_at_ms: int | None = NOON_MS,
+    accepted_at_ms: int = NOON_MS,
+) -> Facts:
+    """The facts of a terminal event."""
+    ending = Ending(status=status, duration_seconds=seconds, started_at_ms=started_at_ms)
+    call = CallEvent(
+        provider=provider, kind=kind, event_class="event", conversation_id="call_1", dedupe=(kind,), ending=ending
+    )
+    return Facts(event_id="evt_1", account_id="acc_1", call=call, session_id=1, accepted_at_ms=accepted_at_ms)
+
+
+def posted(assessment: Assessment) -> Posted:
+    """What is known after an assessment was written."""
+    charged = [entry for entry in assessment.entries if entry.kind == "charge"]
+    return Posted(authority=assessment.authority, charge=charged[-1] if charged else None)
+
+
+def test_first_event_posts_one_charge() -> None:
+    """91 s at 0.10 USD a minute is charged once, with its steps."""
+    assessment = assess(told("call_ended", "91"), [CARD], None)
+    (entry,) = assessment.entries
+    assert (entry.kind, entry.sequence, entry.amount, entry.billed_seconds) == ("charge", 1, Decimal("0.151667"), 91)
+    assert entry.steps
+
+
+def test_equal_facts_change_nothing_in_the_ledger() -> None:
+    """Retell's second terminal event with the same duration posts no row."""
+    first = assess(told("call_ended", "91"), [CARD], None)
+    second = assess(told("call_analyzed", "91.000", accepted_at_ms=NOON_MS + 5), [CARD], posted(first))
+    assert second.is_news
+    assert second.entries == ()
+
+
+def test_differing_facts_reverse_and_charge_again() -> None:
+    """A corrected duration takes back exactly what was charged and charges the new one."""
+    first = assess(told("call_ended", "91"), [CARD], None)
+    second = assess(told("call_analyzed", "61"), [CARD], posted(first))
+    reversal, charge = second.entries
+    assert (reversal.kind, reversal.sequence, reversal.amount) == ("reversal", 1, Decimal("-0.151667"))
+    assert (charge.kind, charge.sequence, charge.amount) == ("charge", 2, Decimal("0.101667"))
+    total = first.entries[0].amount + reversal.amount + charge.amount
+    assert total == charge.amount
+
+
+def test_less_authoritative_event_that_comes_later_changes_nothing() -> None:
+    """Reversed order gives the same bill: call_ended after call_analyzed has no say."""
+    first = assess(told("call_analyzed", "61"), [CARD], None)
+    second = assess(told("call_ended", "91", accepted_at_ms=NOON_MS + 60_000), [CARD], posted(first))
+    assert not second.is_news
+    assert second.entries == ()
+
+
+def test_signed_webhook_wins_over_the_customers_own_complete() -> None:
+    """ElevenLabs' signed transcription corrects what /complete said, never the other way round."""
+    complete = assess(told("complete", "100", provider="elevenlabs"), [CARD], None)
+    signed = told("post_call_transcription", "90", provider="elevenlabs")
+    corrected = assess(signed, [CARD], posted(complete))
+    assert [entry.kind for entry in corrected.entries] == ["reversal", "charge"]
+    again = assess(told("complete", "100", provider="elevenlabs"), [CARD], posted(corrected))
+    assert not again.is_news
+
+
+def test_rated_event_wins_over_an_unrated_one_whatever_its_rank() -> None:
+    """An analysis without a duration does not undo a charge, and a late duration rates what was unrated."""
+    rated = assess(told("call_ended", "91"), [CARD], None)
+    silent = assess(told("call_analyzed", None, started_at_ms=None), [CARD], posted(rated))
+    assert not silent.is_news
+    unrated = assess(told("call_analyzed", None), [CARD], None)
+    assert unrated.reason is UnratedReason.DURATION_MISSING
+    late = assess(told("call_ended", "91"), [CARD], posted(unrated))
+    assert [entry.kind for entry in late.entries] == ["charge"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "status", "reason"),
+    [
+        (None, "completed", UnratedReason.DURATION_MISSING),  # absent is not zero
+        ("-1", "completed", UnratedReason.DURATION_NEGATIVE),
+        ("NaN", "completed", UnratedReason.DURATION_INVALID),
+        ("86401", "completed", UnratedReason.DURATION_TOO_LONG),  # no provider lets a call run for more than a day
+    ],
+)
+def test_unusable_duration_is_unrated(seconds: str | None, status: CallStatus, reason: UnratedReason) -> None:
+    """Nonsense never becomes a charge, and never a silent zero."""
+    assessment = assess(told("call_ended", seconds, status=status), [CARD], None)
+    assert assessment.reason is reason
+    assert assessment.entries == ()
+
+
+@pytest.mark.parametrize("seconds", ["0", None])
+def test_failed_call_without_duration_costs_zero(seconds: str | None) -> None:
+    """Busy and no answer are rated: a row of zero, not an alarm."""
+    assessment = assess(told("call_ended", seconds, status="failed"), [CARD], None)
+    assert assessment.reason is None
+    assert [entry.amount for entry in assessment.entries] == [Decimal(0)]
+
+
+def test_call_before_any_card_is_unrated_and_not_free() -> None:
+    """A card that begins later does not price an earlier call."""
+    later = replace(CARD, effective_from=datetime(2026, 11, 21, tzinfo=UTC))
+    assert assess(told("call_ended", "91"), [later], None).reason is UnratedReason.NO_RATE_CARD
+    assert assess(told("call_ended", "91"), [], None).reason is UnratedReason.NO_RATE_CARD
+
+
+def test_card_is_chosen_by_the_calls_start() -> None:
+    """A call that began before the new price pays the old one, whenever its webhook comes."""
+    newer = replace(CARD, id="rc_2", per_minute=Decimal("0.20"), effective_from=NOON)
+    before = assess(told("call_ended", "60", started_at_ms=NOON_MS - 1), [CARD, newer], None)
+    at_once = assess(told("call_ended", "60", started_at_ms=NOON_MS), [CARD, newer], None)
+    assert (before.rate_card_id, at_once.rate_card_id) == ("rc_1", "rc_2")
