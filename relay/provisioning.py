@@ -21,7 +21,9 @@ from relay.delivery.headers import checked_headers
 from relay.delivery.signing import signing_key
 from relay.directory import Mirror
 from relay.errors import BadRequest
+from relay.outbox import Outbox
 from relay.providers import PROVIDERS
+from relay.queues import RELAY
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import accounts, endpoints, rate_cards, sources, templates
@@ -52,17 +54,19 @@ class NewAccount:
 class Provisioning:
     """Makes and changes what the hot path is configured by."""
 
-    def __init__(self, settings: Settings, database: Database, ring: KeyRing, mirror: Mirror) -> None:
+    def __init__(self, settings: Settings, database: Database, ring: KeyRing, mirror: Mirror, outbox: Outbox) -> None:
         self._settings = settings
         self._database = database
         self._ring = ring
         self._mirror = mirror
+        self._outbox = outbox
 
     @classmethod
     def connect(cls, settings: Settings) -> Provisioning:
         """With connections of its own, for a command."""
         ring = KeyRing(settings.keys)
-        return cls(settings, Database(postgres_engine(settings)), ring, Mirror(redis_client(settings), ring))
+        client = redis_client(settings)
+        return cls(settings, Database(postgres_engine(settings)), ring, Mirror(client, ring), Outbox(client))
 
     def create_account(self, *, name: str, quota_bytes: int | None = None) -> NewAccount:
         """An account and its first API key."""
@@ -183,6 +187,8 @@ class Provisioning:
                 connection, account_id=account_id, endpoint_id=endpoint_id, state=state
             ),
         )
+        if enabled:
+            self._outbox.reopen(RELAY, endpoint_id)
 
     def create_rate_card(
         self,

@@ -31,6 +31,7 @@ ENDS: Final = "upkeep.ends"
 PARTITIONS: Final = "upkeep.partitions"
 RETENTION: Final = "upkeep.retention"
 MIRROR: Final = "upkeep.mirror"
+REWRITE: Final = "upkeep.rewrite"
 
 
 def celery_app(settings: Settings) -> Celery:

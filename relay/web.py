@@ -18,7 +18,7 @@ from relay.ingress import webhooks
 from relay.ingress.commit import GroupCommit
 from relay.ingress.intake import Intake
 from relay.ingress.pressure import PressureGauge
-from relay.outbox import Accepted, Outbox
+from relay.outbox import Accepted, Outbox, fitness
 from relay.outbox.ring import Bell
 from relay.problems import envelope, problem, retry_after
 from relay.queues import BILLING, RELAY, celery_app
@@ -36,7 +36,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The WSGI application. Connections are made on first use, so that it can be imported before servers are up."""
     settings = settings or Settings.from_environ()
     logs.configure(settings.log_level)
-    client = redis_client(settings)
+    # A connection for each thread: waiting for one would look like a Redis that does not answer.
+    client = redis_client(settings, max_connections=settings.blocking_threads + 16)
     ring = KeyRing(settings.keys)
     directory = Directory(Mirror(client, ring), ring, Database(postgres_engine(settings)))
     outbox = Outbox(client)
@@ -54,7 +55,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[webhooks.EXTENSION] = Intake(settings, ring, directory, commits)
     app.register_blueprint(webhooks.blueprint)
     _add_health(app, client)
-    _add_metrics(app, outbox, token=settings.metrics_token)
+    _add_metrics(app, outbox, token=settings.metrics_token, open_without=settings.allow_http)
     app.register_error_handler(Exception, _answer_error)
     return app
 
@@ -69,6 +70,8 @@ def serve(settings: Settings, *, port: int | None = None) -> None:
 
     port = port or settings.port
     _probe_port(settings.host, port)
+    logs.configure(settings.log_level)
+    fitness.require(redis_client(settings))
     Server(
         "relay.web:create_app",
         factory=True,
@@ -81,6 +84,7 @@ def serve(settings: Settings, *, port: int | None = None) -> None:
         backlog=_GRANIAN_BACKLOG,
         backpressure=settings.blocking_threads,
         log_access=False,
+        log_dictconfig=logs.GRANIAN,
         respawn_failed_workers=True,
     ).serve()
 
@@ -110,13 +114,15 @@ def _add_health(app: Flask, client: redis.Redis) -> None:
         return Response(b"ok\n", content_type="text/plain")
 
 
-def _add_metrics(app: Flask, outbox: Outbox, *, token: str) -> None:
+def _add_metrics(app: Flask, outbox: Outbox, *, token: str, open_without: bool) -> None:
     lock = threading.Lock()
 
     @app.get("/metrics")
     def scrape() -> Response:
-        """Prometheus text format; with METRICS_TOKEN set, only for its bearer."""
+        """Prometheus text format, for the bearer of METRICS_TOKEN; without one set, only where http is allowed."""
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if not token and not open_without:
+            raise Unauthorized("set METRICS_TOKEN and give it as a bearer token", code="metrics_token_unset")
         if token and not hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
             raise Unauthorized("give METRICS_TOKEN as a bearer token", code="metrics_token_invalid")
         with lock:

@@ -11,6 +11,7 @@ from typing import Any, Final
 import redis
 
 from relay.directory import Mirror
+from relay.outbox import Outbox
 from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import Settings
@@ -75,13 +76,15 @@ class Customers:
         ring = KeyRing(settings.keys)
         self._database = database
         self._mirror = Mirror(client, ring)
-        self._provisioning = Provisioning(settings, database, ring, self._mirror)
+        self._provisioning = Provisioning(settings, database, ring, self._mirror, Outbox(client))
 
-    def create(self, *, per_minute: str | None = PER_MINUTE) -> Customer:
+    def create(self, *, per_minute: str | None = PER_MINUTE, quota_bytes: int | None = None) -> Customer:
         """A new account; without a rate card if `per_minute` is None."""
-        made = self._provisioning.create_account(name=f"Customer {next(_numbers)}")
+        made = self._provisioning.create_account(name=f"Customer {next(_numbers)}", quota_bytes=quota_bytes)
         if per_minute is not None:
             self._provisioning.create_rate_card(account_id=made.account.id, per_minute=per_minute)
-        return Customer(
-            made.account.id, provisioning=self._provisioning, database=self._database, mirror=self._mirror
-        )
+        return self.known(made.account.id)
+
+    def known(self, account_id: str) -> Customer:
+        """An account that was made elsewhere."""
+        return Customer(account_id, provisioning=self._provisioning, database=self._database, mirror=self._mirror)

@@ -64,8 +64,17 @@ def retell_headers(body: bytes, api_key: str) -> dict[str, str]:
     return {"X-Retell-Signature": symmetric["sign"](body.decode(), api_key)}
 
 
+def retell_digest(body: bytes, api_key: str) -> dict[str, str]:
+    """The same by Retell's docs, for bytes that are no text: its package signs text only."""
+    moment = str(int(time.time() * 1000))
+    return {"X-Retell-Signature": f"v={moment},d={_hex_hmac(api_key, body + moment.encode())}"}
+
+
 def elevenlabs_headers(body: bytes, secret: str, *, at_seconds: int | None = None) -> dict[str, str]:
     """The header that ElevenLabs proves a body with; its packages only verify, so it is made by its docs."""
     moment = int(time.time()) if at_seconds is None else at_seconds
-    digest = hmac.new(secret.encode(), f"{moment}.".encode() + body, hashlib.sha256).hexdigest()
-    return {"ElevenLabs-Signature": f"t={moment},v0={digest}"}
+    return {"ElevenLabs-Signature": f"t={moment},v0={_hex_hmac(secret, f'{moment}.'.encode() + body)}"}
+
+
+def _hex_hmac(key: str, message: bytes) -> str:
+    return hmac.new(key.encode(), message, hashlib.sha256).hexdigest()

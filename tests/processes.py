@@ -96,3 +96,17 @@ class ManagedProcess:
 
     def _last_words(self) -> str:
         return self.stderr.read_text(encoding="utf-8", errors="replace")[-500:]
+
+
+def switchhook(*arguments: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end. Raises subprocess.TimeoutExpired when it does not end."""
+    return subprocess.run(
+        [sys.executable, "-m", "relay", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        cwd=ROOT,
+        env=dict(env),
+        text=True,
+        timeout=READY_SECONDS,
+        check=False,
+    )

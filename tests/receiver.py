@@ -54,7 +54,7 @@ class Receiver:
         self._delay_seconds = 0.0
         self._released = threading.Event()
         self._server = _Server(self)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="receiver", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="receiver", daemon=True)
         self._thread.start()
 
     @property

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import os
 import socket
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +18,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from relay.connections import postgres_engine, redis_client
-from relay.demo.embedded import EmbeddedPostgres
+from relay.demo.embedded import EmbeddedPostgres, EmbeddedRedis, Scratch, start_redis
 from relay.outbox import keys
 from relay.queues import BILLING
 from relay.settings import Settings
@@ -35,6 +36,7 @@ _TEMPLATE: Final = "stack_template"
 # More than any of these tests makes.
 _EVERYTHING: Final = 100_000
 _REQUEST_SECONDS: Final = 10.0
+_numbers = itertools.count(1)
 
 
 @cache
@@ -48,14 +50,17 @@ def migrated_template(postgres: EmbeddedPostgres) -> str:
 class Stack:
     """Processes with their settings, and what a test asks of them. Nothing runs until `start`."""
 
-    def __init__(self, *, redis_url: str, database_url: str, logs: Path, settings: Mapping[str, str] | None = None):
+    def __init__(
+        self, *, redis_server: EmbeddedRedis, database_url: str, logs: Path, settings: Mapping[str, str] | None = None
+    ) -> None:
         port = _free_port()
         self.logs = logs
+        self.redis_server = redis_server
         self.url = f"http://127.0.0.1:{port}"
         self.env = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
             "DATABASE_URL": database_url,
-            "REDIS_URL": redis_url,
+            "REDIS_URL": redis_server.url,
             "SWITCHHOOK_KEYS": "first:" + base64.b64encode(os.urandom(32)).decode("ascii"),
             "SWITCHHOOK_ALLOW_HTTP": "1",
             "SWITCHHOOK_EGRESS_ALLOW": "127.0.0.0/8",
@@ -121,7 +126,7 @@ class Stack:
         """GET from web."""
         return self._http.get(self.url + path, headers=headers, timeout=_REQUEST_SECONDS)
 
-    def post(self, path: str, body: Any, headers: Mapping[str, str] | None = None) -> requests.Response:
+    def post(self, path: str, body: Any, headers: Mapping[str, str | bytes] | None = None) -> requests.Response:
         """POST to web: `path`, or a whole URL such as a source's. A generator as `body` is sent chunked."""
         url = path if path.startswith("http") else self.url + path
         given = {"Content-Type": "application/json", **(headers or {})}
@@ -184,3 +189,17 @@ def _free_port() -> int:
         return port
 
 
+@contextmanager
+def fresh_stack(
+    scratch: Scratch, postgres: EmbeddedPostgres, *, logs: Path, settings: Mapping[str, str] | None = None
+) -> Iterator[Stack]:
+    """A stack on a Redis server and a migrated database that nobody else uses; both are gone afterwards."""
+    name = f"stack_{next(_numbers)}"
+    server = start_redis(scratch, name=name)
+    url = postgres.create_database(name, template=migrated_template(postgres))
+    try:
+        with Stack(redis_server=server, database_url=url, logs=logs, settings=settings) as stack:
+            yield stack
+    finally:
+        server.stop()
+        postgres.drop_database(name)

@@ -8,20 +8,23 @@ from __future__ import annotations
 
 import os
 import socket
+import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol
 
 from celery import Celery
+from celery.apps import worker as celery_worker
+from celery.exceptions import SecurityWarning
 from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
 
 from relay import queues
 from relay.connections import postgres_engine, redis_client
 from relay.directory import Directory, Mirror
 from relay.errors import NotFound, Unavailable
-from relay.outbox import Outbox
+from relay.outbox import Outbox, fitness
 from relay.outbox.outcomes import OutcomeReader
-from relay.outbox.ring import Bell
+from relay.outbox.ring import Bell, Quieter
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import endpoints
@@ -59,7 +62,9 @@ class Worker:
             record = RecordLane(reader, self.database, on_gone=self._endpoint_gone)
             self.hosts[queues.RECORD] = Lane(queues.RECORD, record.step)
         if queues.BILLING in lanes:
-            self.hosts[queues.BILLING] = Lane(queues.BILLING, ChargeLane(self.outbox, self.database).step)
+            charge = ChargeLane(self.outbox, self.database)
+            quieter = Quieter(self.client, queues.BILLING)
+            self.hosts[queues.BILLING] = Lane(queues.BILLING, charge.step, before_look=quieter.silence_ends)
         if queues.RELAY in lanes:
             self.hosts[queues.RELAY] = DeliveryThread(
                 settings,
@@ -143,6 +148,7 @@ def _add_tasks(app: Celery, worker: Worker) -> None:
         queues.ENDS: partial(upkeep.end_events, worker.outbox),
         queues.PARTITIONS: partial(upkeep.make_partitions, worker.database),
         queues.RETENTION: partial(upkeep.drop_old_records, worker.database),
+        queues.REWRITE: partial(upkeep.rewrite_append_only_file, worker.client),
         queues.MIRROR: partial(upkeep.mirror_configuration, worker.mirror, worker.database),
     }
     for name, job in jobs.items():
@@ -164,7 +170,13 @@ def _contained(name: str, job: Callable[[], object]) -> Callable[[], None]:
 
 
 def run(settings: Settings, lanes: Sequence[str]) -> None:
-    """Work until SIGTERM."""
+    """Work until SIGTERM. Raises SettingsError for a Redis that cannot be an outbox."""
+    logs.configure(settings.log_level)
+    fitness.require(redis_client(settings))
+    # Celery's warning about root goes to the terminal, not to the log; containers run as root.
+    warnings.simplefilter("ignore", SecurityWarning)
+    # And what it says at a signal goes past all logging to standard output, where every line is JSON.
+    celery_worker.safe_say = lambda *_: None
     app = create_worker(settings, lanes)
     process = app.Worker(
         pool="threads",

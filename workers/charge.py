@@ -43,7 +43,7 @@ class ChargeLane:
             self._outbox.settle(BILLING, [Settlement(claim, Verb.RELEASE) for claim in claims.units])
             raise
         self._outbox.settle(BILLING, settlements)
-        return True
+        return claims.more or len(claims.units) == self._batch
 
     def _charged(self, claims: Sequence[Claim]) -> list[Settlement]:
         """Charge these, or halves of them until the row that fails is alone."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable
 
@@ -68,5 +70,4 @@ class DeliveryThread:
         except BaseException as error:
             # A worker without a courier would look alive and deliver nothing: better that the platform restarts it.
             logs.failure("courier_failed", error)
-            threading.main_thread()
-            raise SystemExit(1) from error
+            os.kill(os.getpid(), signal.SIGTERM)

@@ -52,7 +52,7 @@ class RecordLane:
         self._reader.done([entry.stream_id for entry in entries])
         for account_id, endpoint_id in gone_endpoints(readable):
             self._on_gone(account_id, endpoint_id)
-        return True
+        return len(entries) == self._batch
 
     def _write(self, entries: Sequence[StreamEntry]) -> None:
         """Write these, or halves of them until the one that Postgres refuses is alone; it is set aside."""

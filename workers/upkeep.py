@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+import redis
+
 from relay.directory import Mirror
 from relay.outbox import Outbox
 from relay.store import partitions
@@ -42,6 +44,17 @@ def drop_old_records(database: Database) -> list[str]:
     if dropped:
         logs.info("partitions_dropped", count=len(dropped))
     return dropped
+
+
+def rewrite_append_only_file(client: redis.Redis) -> None:
+    """Have Redis rewrite its append-only file: until then a deleted value, sealed, can still be read from disk.
+
+    Managed servers that do not allow the command rewrite by themselves.
+    """
+    try:
+        client.bgrewriteaof()
+    except redis.RedisError as error:
+        logs.warning("append_only_file_not_rewritten", error=error)
 
 
 def mirror_configuration(mirror: Mirror, database: Database) -> int:

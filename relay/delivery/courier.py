@@ -97,8 +97,9 @@ class Courier:
         self._transport.wake()
 
     def stop(self) -> None:
-        """Claim nothing more; `run` returns when what is in flight was settled, or after 25 s."""
-        self._stopping_since = time.monotonic()
+        """Claim nothing more; `run` returns when what is in flight was settled, or after 25 s. Safe to repeat."""
+        if self._stopping_since is None:
+            self._stopping_since = time.monotonic()
         self._transport.wake()
 
     def run(self) -> None:
@@ -219,7 +220,8 @@ class Courier:
             return
         self._redis_ahead_ms = claims.now_ms - int(time.time() * 1000)
         self._directory.saw(claims.config_version)
-        self._drain = claims.drain and not (trip.alone and claims.units)
+        # A suspect flies alone: nothing else is claimed until it has landed.
+        self._drain = claims.drain or any(unit.is_suspect for unit in claims.units)
         self._send(claims, trip.began)
         self._plan_next_look(claims, now)
 
@@ -237,7 +239,7 @@ class Courier:
             # From now on the bell is needed again; one more look closes the gap before it could be rung.
             was_lingering, self._linger_until = self._linger_until > 0, 0.0
             if was_lingering:
-                self._on_idle()
+                self._redis.submit(self._on_idle)
             self._next_look = now if was_lingering else now + _TICK_SECONDS
 
     def _send(self, claims: Claims, began: float) -> None:

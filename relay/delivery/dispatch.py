@@ -18,10 +18,11 @@ from relay.outbox import Claim, GateVerdict, Settlement, Verb
 from relay.outbox.outcomes import AttemptOutcome, DeliveryStatus, decode_facts, encode_outcome
 from relay.sealing import KeyRing, UnsealError, open_event
 from relay.store.snapshot import EndpointConfig
+from relay.telemetry import logs
 
-# When the configuration cannot be read, or a key is missing from the ring: the unit waits, no attempt is used.
-_UNREADABLE_WAIT_MS: Final = 5_000
-_UNSEALED_WAIT_MS: Final = 60_000
+# When the configuration cannot be read now, or a key is missing from the ring: the unit waits, no attempt is used.
+_UNCONFIGURED_WAIT_MS: Final = 5_000
+_UNREADABLE_WAIT_MS: Final = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +53,24 @@ class Dispatcher:
     def dispatch(self, claim: Claim, *, redis_now_ms: int, now_ms: int) -> Dispatched | Settlement:
         """The request that a claim asks for, or its settlement when nothing is to be sent.
 
-        `redis_now_ms` is Redis' clock, by which ends are measured; `now_ms` this host's, by which we sign.
+        `redis_now_ms` is Redis' clock, by which ends are measured; `now_ms` this host's, by which we sign. It never
+        raises: what cannot be dispatched waits, is logged, and ends at its end, so that it harms no other unit.
         """
-        facts = decode_facts(claim.facts)
+        facts = None
+        try:
+            facts = decode_facts(claim.facts)
+            return self._job(claim, facts, redis_now_ms=redis_now_ms, now_ms=now_ms)
+        except Exception as error:
+            logs.failure("dispatch_failed", error, event_id=claim.event_id, endpoint_id=claim.key)
+            return _unreadable(claim, facts, redis_now_ms=redis_now_ms)
+
+    def _job(self, claim: Claim, facts: Facts, *, redis_now_ms: int, now_ms: int) -> Dispatched | Settlement:
         try:
             endpoint = self._directory.account(facts.account_id).endpoints.get(claim.key)
         except NotFound:
             endpoint = None
         except (Unavailable, UnsealError):
-            return Settlement(claim, Verb.RELEASE, delay_ms=_UNREADABLE_WAIT_MS)
+            return Settlement(claim, Verb.RELEASE, delay_ms=_UNCONFIGURED_WAIT_MS)
         if endpoint is None:
             return dead(claim, facts, "endpoint_gone")
         if (code := refusal(claim, endpoint)) is not None:
@@ -168,11 +178,12 @@ def _contentless(claim: Claim, facts: Facts, *, redis_now_ms: int) -> Settlement
     return Settlement(claim, Verb.LOST, outcome=_unattempted(claim, facts, "content_lost", "content_lost"))
 
 
-def _unreadable(claim: Claim, facts: Facts, *, redis_now_ms: int) -> Settlement:
-    """A key is missing from the ring: an operator can put it back, until the content's end."""
-    if redis_now_ms >= claim.end_ms:
-        return dead(claim, facts, "retention_ended")
-    return Settlement(claim, Verb.RELEASE, delay_ms=_UNSEALED_WAIT_MS)
+def _unreadable(claim: Claim, facts: Facts | None, *, redis_now_ms: int) -> Settlement:
+    """A key is missing from the ring, or something else is amiss: an operator can mend it, until the content's end."""
+    if redis_now_ms < claim.end_ms:
+        return Settlement(claim, Verb.RELEASE, delay_ms=_UNREADABLE_WAIT_MS)
+    # Without facts there is no account to tell.
+    return Settlement(claim, Verb.DEAD) if facts is None else dead(claim, facts, "retention_ended")
 
 
 def _unattempted(claim: Claim, facts: Facts, status: DeliveryStatus, code: str) -> bytes:

@@ -25,11 +25,13 @@ _FORBIDDEN: Final = frozenset(
         "content-length",
         "content-type",  # it is the payload's: ours in an envelope, the provider's otherwise
         "cookie",
+        "elevenlabs-signature",
         "expect",
         "host",
         "te",
         "transfer-encoding",
         "upgrade",
+        "x-retell-signature",
         "x-webhook-secret",
     }
 )

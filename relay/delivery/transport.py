@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import select
 import socket
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ class Transport:
         self._epoll = select.epoll()
         self._waker = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._waker, select.EPOLLIN)
+        self._waking = threading.Lock()
+        self._is_closed = False
         self._timer_at: float | None = None
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch_socket)
@@ -106,8 +109,10 @@ class Transport:
         return self._ended() if self._busy else []
 
     def wake(self) -> None:
-        """End the current or next wait of `step`. May be called from any thread."""
-        os.eventfd_write(self._waker, 1)
+        """End the current or next wait of `step`. May be called from any thread, also after `close`."""
+        with self._waking:
+            if not self._is_closed:
+                os.eventfd_write(self._waker, 1)
 
     def abort(self) -> list[Any]:
         """Give up every request in flight and return their tickets."""
@@ -125,7 +130,10 @@ class Transport:
             transfer.curl.close()
         self._multi.close()
         self._epoll.close()
-        os.close(self._waker)
+        # Its number may be given to another file at once: from here on nobody writes to it.
+        with self._waking:
+            self._is_closed = True
+            os.close(self._waker)
 
     def _ended(self) -> list[Finished]:
         finished: list[Finished] = []

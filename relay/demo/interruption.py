@@ -11,9 +11,9 @@ _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interruption:
-    """Turns SIGINT, SIGTERM and SIGHUP into one KeyboardInterrupt, in the main thread, within the `with` block.
+    """Turns SIGINT, SIGTERM and SIGHUP into KeyboardInterrupt, in the main thread, within the `with` block.
 
-    After that one, and once `leave` was called, they only set `hurried`: cleaning up is never broken off.
+    Once `leave` was called they only set `hurried`: cleaning up is never broken off. `number` is the last one raised.
     """
 
     def __init__(self) -> None:
@@ -38,6 +38,5 @@ class Interruption:
         if self._is_leaving:
             self.hurried.set()
             return
-        self._is_leaving = True
         self.number = number
         raise KeyboardInterrupt

@@ -106,6 +106,7 @@ def _tally(played: Sequence[Played], accepted: set[str], stage: Stage) -> Tally:
     return Tally(
         accepted=len(accepted),
         delivered=len({one.answer.event_id for one in played if one.delivered_ms is not None}),
+        refused=stage.receiver.counts.refused,
         dead=stage.evidence.dead(),
         charged=stage.evidence.charged(),
         held=stage.evidence.held(accepted),

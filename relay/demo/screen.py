@@ -88,7 +88,7 @@ class Screen:
         """One line."""
         self._say(text)
 
-    def failure(self, shortcomings: Iterable[str], tails: Mapping[str, Sequence[str]]) -> None:
+    def failure(self, shortcomings: Sequence[str], tails: Mapping[str, Sequence[str]]) -> None:
         """What went wrong, after the last lines of the processes' logs."""
         for name, lines in tails.items():
             click.echo(f"\nthe end of {name}'s log:", err=True)
@@ -97,6 +97,8 @@ class Screen:
         click.echo("", err=True)
         for shortcoming in shortcomings:
             click.echo(f"not as promised: {shortcoming}", err=True)
+        if shortcomings:
+            click.echo("Run 'switchhook demo' again; if it repeats, report it with the lines above.", err=True)
 
     def _step(self, label: str, text: str) -> None:
         self._say(f"  {self._coloured(label.ljust(_LABEL_COLUMNS), 'green')}{text}")

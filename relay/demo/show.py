@@ -13,7 +13,7 @@ from relay.demo.processes import ProcessFailed
 from relay.demo.rounds import Played, play
 from relay.demo.screen import Row, Screen, milliseconds
 from relay.demo.stage import Stage, stage
-from relay.demo.verdict import shortcomings
+from relay.demo.verdict import judged
 
 _WATCH_SECONDS: Final = 0.5
 # What a shell reports for a command that a signal ended.
@@ -45,17 +45,17 @@ def _run(screen: Screen, interruption: Interruption, *, once: bool, port: int | 
     with stage(screen, interruption, port=port) as up:
         played = play(up, screen)
         screen.table([_row(one) for one in played.played])
-        missed = shortcomings(played.tally, events=len(played.played), calls=played.calls)
-        if missed:
-            screen.failure(missed, up.processes.tails())
+        verdict = judged(played.tally, events=len(played.played), calls=played.calls)
+        if verdict.shortcomings:
+            screen.failure(verdict.shortcomings, up.processes.tails())
         if not once:
+            screen.say(f"{verdict.line}\n")
             _tell_where(up, screen)
-            screen.say(played.tally.line)
             _stay(up, screen)
     if once:
         # After everything has stopped: nothing may come behind it.
-        screen.say(played.tally.line)
-    return 1 if missed else 0
+        screen.say(verdict.line)
+    return verdict.exit_code
 
 
 def _stay(up: Stage, screen: Screen) -> None:

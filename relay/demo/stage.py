@@ -25,6 +25,7 @@ from relay.demo.receiver import Receiver
 from relay.demo.screen import Screen
 from relay.directory import Mirror
 from relay.errors import SettingsError
+from relay.outbox import Outbox
 from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import Settings
@@ -67,8 +68,8 @@ def stage(screen: Screen, interruption: Interruption, *, port: int | None) -> It
             processes.start(chosen)
             ring, database = KeyRing(settings.keys), Database(postgres_engine(settings, pool_size=1))
             closing.callback(database.close)
-            outbox = closing.enter_context(redis_client(settings))
-            provisioning = Provisioning(settings, database, ring, Mirror(outbox, ring))
+            client = closing.enter_context(redis_client(settings))
+            provisioning = Provisioning(settings, database, ring, Mirror(client, ring), Outbox(client))
             customer = set_up(provisioning, receiver, public_url=web.url)
             processes.await_ready(lambda: web.get("/readyz") is not None, within_seconds=READY_SECONDS)
             screen.up(", ".join(entry.name for entry in chosen), time.monotonic() - began)
@@ -78,7 +79,7 @@ def stage(screen: Screen, interruption: Interruption, *, port: int | None) -> It
                 receiver=receiver,
                 customer=customer,
                 processes=processes,
-                evidence=Evidence(web, database, outbox, account_id=customer.account_id),
+                evidence=Evidence(web, database, client, account_id=customer.account_id),
                 directory=scratch.directory,
                 environment=_environment_file(scratch.directory, environment),
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 
@@ -11,14 +12,16 @@ class Tally:
 
     accepted      webhooks that the ingress answered 200, each event once
     delivered     of these, what the receiver verified
-    dead          of these, what was given up and recorded as such
+    refused       deliveries that it did not find genuine
+    dead          of the accepted, what was given up and recorded as such
     charged       charges in the ledger less reversals
-    held          of these, whose sealed content is still in Redis
+    held          of the accepted, those whose sealed content is still in Redis
     unaccounted   `switchhook_unaccounted_events` of /metrics; None if it could not be read
     """
 
     accepted: int
     delivered: int
+    refused: int
     dead: int
     charged: int
     held: int
@@ -35,21 +38,38 @@ class Tally:
         return f"demo: {self.accepted} accepted, {self.delivered} delivered, {self.charged} charged, {self.lost} lost"
 
 
-def shortcomings(tally: Tally, *, events: int, calls: int) -> tuple[str, ...]:
-    """What is wrong with a round of so many events and calls, each with where to look; nothing if all is well."""
-    found = []
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a round came to: its line, and what is wrong with it, each with where to look."""
+
+    line: str
+    shortcomings: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 when everything was accounted for, else 1."""
+        return 1 if self.shortcomings else 0
+
+
+def judged(tally: Tally, *, events: int, calls: int) -> Verdict:
+    """The verdict on a round of so many events and calls: all delivered and verified, each call charged once."""
+    return Verdict(tally.line, tuple(_shortcomings(tally, events, calls)))
+
+
+def _shortcomings(tally: Tally, events: int, calls: int) -> Iterator[str]:
     if tally.accepted != events:
-        found.append(f"{tally.accepted} of {events} webhooks were accepted: see web's log")
+        yield f"{tally.accepted} of {events} webhooks were accepted; look into web's log"
     if tally.lost:
-        found.append(f"{tally.lost} accepted events were neither delivered nor given up: see worker's log")
+        yield f"{tally.lost} accepted events were neither delivered nor given up; look into worker's log"
+    if tally.refused:
+        yield f"the receiver refused {tally.refused} deliveries, whose signature, age or secret was wrong"
     if tally.dead:
-        found.append(f"{tally.dead} deliveries were given up: see worker's log")
+        yield f"{tally.dead} deliveries were given up; look into worker's log"
     if tally.charged != calls:
-        found.append(f"{tally.charged} charges were written for {calls} calls: see worker's log")
+        yield f"{tally.charged} charges were written for {calls} calls; look into worker's log"
     if tally.held:
-        found.append(f"{tally.held} events were settled, but their content was kept: see worker's log")
+        yield f"the content of {tally.held} events is still held; look into worker's log"
     if tally.unaccounted is None:
-        found.append("/metrics could not be read: see web's log")
+        yield "/metrics could not be read; look into web's log"
     elif tally.unaccounted:
-        found.append(f"/metrics counts {tally.unaccounted} unaccounted events: see worker's log")
-    return tuple(found)
+        yield f"/metrics counts {tally.unaccounted} unaccounted events; look into worker's log"

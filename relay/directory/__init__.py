@@ -6,8 +6,9 @@ next use. Whether an accept used an account's newest version is decided by the a
 
 from __future__ import annotations
 
+import hmac
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -83,25 +84,22 @@ class Directory:
 
     def templates_of_secret(self, secret: str) -> list[tuple[AccountView, TemplateConfig]]:
         """Every template whose webhook secret this is, in any account. Raises Unavailable."""
-        keyed_hash = self._ring.lookup_hashes(secret)[0]
+        hashes = self._ring.lookup_hashes(secret)
         generation = self._generation
-        known = self._secret_templates.get(keyed_hash)
+        known = self._secret_templates.get(hashes[0])
         if known is None or known[0] != generation:
-            found = self._mirror.templates_of(keyed_hash)
-            if not found and self._completed():
-                found = self._mirror.templates_of(keyed_hash)
+            # Under every key of the ring: what was mirrored before a rotation is indexed under the old one.
+            found = self._looked_up(lambda: sorted({pair for h in hashes for pair in self._mirror.templates_of(h)}))
             known = (generation, found)
             if found:
                 # What is not there is not remembered: its template may be made in the next moment.
-                _bounded(self._secret_templates)[keyed_hash] = known
-        return self._templates(known[1])
+                _bounded(self._secret_templates)[hashes[0]] = known
+        # The account may have been read again since the index was: a secret that was replaced opens nothing.
+        return [(view, template) for view, template in self._templates(known[1]) if _has_secret(template, secret)]
 
     def templates_of_agent(self, provider: str, agent_id: str) -> list[tuple[AccountView, TemplateConfig]]:
         """Every template that claims a provider's agent, in any account: it proves nothing. Raises Unavailable."""
-        found = self._mirror.templates_of_agent(provider, agent_id)
-        if not found and self._completed():
-            found = self._mirror.templates_of_agent(provider, agent_id)
-        return self._templates(found)
+        return self._templates(self._looked_up(lambda: self._mirror.templates_of_agent(provider, agent_id)))
 
     def template_of_session(self, account_id: str, session_id: int) -> int | None:
         """The template of a session that the API made for this account; None for any other number."""
@@ -132,22 +130,27 @@ class Directory:
             return view
 
     def _account_of_source(self, source_id: str) -> str:
-        account_id = self._mirror.account_of_source(source_id)
-        if account_id is None and self._completed():
-            account_id = self._mirror.account_of_source(source_id)
+        account_id = self._looked_up(lambda: self._mirror.account_of_source(source_id))
         if account_id is None:
             raise NotFound("there is no source by this id")
         _bounded(self._source_accounts)[source_id] = account_id
         return account_id
 
-    def _completed(self) -> bool:
-        """Make the mirror complete if it is not; True if that was needed, so that it is worth looking again."""
+    def _looked_up(self, look: Callable[[], V]) -> V:
+        """What `look` finds in the mirror; if that is nothing, what it finds once the mirror is complete."""
+        found = look()
+        if not found:
+            self._complete()
+            # In any case again: it may have been completed between the look and the question whether it is.
+            found = look()
+        return found
+
+    def _complete(self) -> None:
         if self._mirror.is_complete():
-            return False
+            return
         with self._exclusively():
             if not self._mirror.is_complete():
                 self._mirror.publish_all(self._database)
-        return True
 
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
@@ -158,6 +161,11 @@ class Directory:
             yield
         finally:
             self._loading.release()
+
+
+def _has_secret(template: TemplateConfig, secret: str) -> bool:
+    # Bytes, because compare_digest raises for text that is not ASCII.
+    return hmac.compare_digest(template.webhook_secret.encode(), secret.encode("utf-8", "surrogatepass"))
 
 
 def _bounded(cache: dict[K, V]) -> dict[K, V]:

@@ -15,7 +15,7 @@ from typing import Final, Literal
 from relay.calls import CallEvent, Facts, derived_session_id, event_id
 from relay.content import Content
 from relay.directory import AccountView, Directory
-from relay.errors import BadRequest, NotFound, Unauthorized, Unavailable
+from relay.errors import BadRequest, NotFound, PayloadError, Unauthorized, Unavailable
 from relay.ingress.commit import GroupCommit
 from relay.outbox import Admission, Unit, Verdict
 from relay.outbox.outcomes import encode_facts
@@ -101,9 +101,12 @@ class Intake:
         """Take a webhook of CanaryLLM's routes: proved by a template's secret, `complete` also by ElevenLabs."""
 
         def prove() -> _Proved:
-            if secret is None and not (route == "complete" and signature):
+            if secret:
+                candidates = self._opened_by(secret)
+            elif route == "complete" and signature:
+                candidates = self._signed_by_elevenlabs(body, signature)
+            else:
                 raise Unauthorized("X-Webhook-Secret is missing", code="secret_missing")
-            candidates = self._opened_by(secret) if secret else self._signed_by_elevenlabs(body, signature)
             if not candidates:
                 raise Unauthorized("no template has this secret", code="secret_invalid")
             event = canaryllm.read(body.reveal(), route=route, idempotency_key=idempotency_key)
@@ -170,7 +173,10 @@ class Intake:
 
     def _signed_by_elevenlabs(self, body: Content, signature: str | None) -> list[tuple[AccountView, TemplateConfig]]:
         """The templates of the agent that the body names, in accounts with a source whose secret proves the body."""
-        agent_id = elevenlabs.read(body.reveal()).agent_id
+        try:
+            agent_id = elevenlabs.read(body.reveal()).agent_id
+        except PayloadError:
+            return []  # nobody is told what is wrong with a body that proves nothing
         if agent_id is None:
             return []
         return [

@@ -95,6 +95,10 @@ class Outbox:
         reply = self._scripts.run("sweep", most)
         return int(reply[2])
 
+    def reopen(self, lane: str, key: str) -> None:
+        """Forget what a key's gate has seen, so that what waits is due again: its endpoint was enabled by hand."""
+        self._scripts.run("reopen", lane, key)
+
     def audit(self, lane: str) -> Audit:
         """Count where every accepted unit of a lane is, at one moment."""
         return Audit(*self._scripts.run("audit", lane))

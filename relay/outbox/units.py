@@ -7,6 +7,8 @@ from typing import Final, NamedTuple
 
 # Claimed this often without a settle, a unit has probably killed its process each time: it is set aside.
 POISON_CLAIMS: Final = 5
+# And from this on it is claimed alone, as SUSPECT_CLAIMS in claim.lua says too.
+SUSPECT_CLAIMS: Final = 2
 
 
 class Unit(NamedTuple):
@@ -68,7 +70,13 @@ class Claim(NamedTuple):
     sealed: bytes | None
 
     @property
+    def is_suspect(self) -> bool:
+        """Whether it was claimed more than twice without a settle; see claim.lua."""
+        return self.claims > SUSPECT_CLAIMS
+
+    @property
     def is_poison(self) -> bool:
+        """Whether it has taken its process down too often to be tried again."""
         return self.claims > POISON_CLAIMS
 
 

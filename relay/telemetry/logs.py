@@ -19,6 +19,15 @@ _LOGGER: Final = logging.getLogger("switchhook")
 # Libraries whose messages are about the process itself and say nothing that came from outside.
 _PLAIN_LOGGERS: Final = ("granian", "_granian")
 
+# The server's own records, in the same form.
+GRANIAN: Final = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"json": {"()": "relay.telemetry.logs.JsonLines"}},
+    "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
+    "loggers": {"_granian": {"handlers": ["stdout"], "level": "WARNING", "propagate": False}},
+}
+
 
 def configure(level: str) -> None:
     """Send every log record of this process through this module."""

@@ -6,12 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from relay.demo.embedded import EmbeddedPostgres, Scratch, start_redis
+from relay.demo.embedded import EmbeddedPostgres, Scratch
 from tests.customers import Customer
 from tests.receiver import Receiver, receiving
-from tests.stack import Stack, migrated_template
-
-_DATABASE = "acceptance"
+from tests.stack import Stack, fresh_stack
 
 
 @pytest.fixture(scope="package")
@@ -19,13 +17,9 @@ def stack(
     scratch: Scratch, embedded_postgres: EmbeddedPostgres, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
     """`switchhook web`, `worker` and `beat` on a fresh Redis and a migrated database."""
-    redis = start_redis(scratch, name="acceptance-redis")
-    url = embedded_postgres.create_database(_DATABASE, template=migrated_template(embedded_postgres))
-    with Stack(redis_url=redis.url, database_url=url, logs=tmp_path_factory.mktemp("logs")) as running:
+    with fresh_stack(scratch, embedded_postgres, logs=tmp_path_factory.mktemp("logs")) as running:
         running.start("web", "worker", "beat")
         yield running
-    embedded_postgres.drop_database(_DATABASE)
-    redis.stop()
 
 
 @pytest.fixture

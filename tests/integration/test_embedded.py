@@ -19,10 +19,12 @@ from relay.demo.embedded import (
     EmbeddedPostgres,
     EmbeddedRedis,
     ServerFailed,
+    process,
     scratch_directory,
     start_postgres,
     start_redis,
 )
+from relay.demo.embedded.process import ServerProcess
 from relay.settings import Settings
 
 
@@ -222,3 +224,32 @@ def test_server_that_ends_at_start_shows_its_log(own_redis: EmbeddedRedis) -> No
     with pytest.raises(ServerFailed, match=r"ended at start.*append only file") as caught:
         own_redis.start()
     assert "\n" not in str(caught.value)
+
+
+class Helper(ServerProcess):
+    """A server of which only the programs that prepare it are run."""
+
+    def _command(self) -> list[str]:
+        return []
+
+    def _answers(self) -> bool:
+        return False
+
+
+def test_program_that_takes_too_long_ends_with_all_it_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What initdb forked must not go on writing into a directory that is being removed."""
+    monkeypatch.setattr(process, "READY_SECONDS", 0.5)
+    with scratch_directory() as scratch:
+        helper = Helper("helper", scratch=scratch)
+        held = helper.directory / "held"
+        os.mkfifo(held)
+        held.chmod(0o666)
+        reader = os.open(held, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            with pytest.raises(ServerFailed):
+                helper.run(["/bin/sh", "-c", "exec 9>held; echo started >&9; sleep 60 & wait"])
+            assert os.read(reader, 100) == b"started\n"
+            # A second read finds the end only when nobody holds the other side any more; else it would block.
+            assert os.read(reader, 100) == b""
+        finally:
+            os.close(reader)

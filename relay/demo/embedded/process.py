@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from relay.demo.embedded.binaries import EmbeddedUnavailable
 from relay.demo.embedded.scratch import Scratch
@@ -66,16 +66,7 @@ class ServerProcess(ABC):
         if self._child and self._child.poll() is None:
             raise ServerFailed(f"{self._name} is running already")
         self._reap()
-        reader, writer = os.pipe()
-        try:
-            # The server and all that it forks hold the writing end: when the pipe closes, the last of them is gone.
-            self._child = self._spawn(self._command(), pass_fds=(writer,))
-        except BaseException:
-            os.close(reader)
-            raise
-        finally:
-            os.close(writer)
-        self._alive = reader
+        self._child, self._alive = self._spawn(self._command())
         self._scratch.watchdog.add([self._child.pid])
         self._await_answer(self._child)
 
@@ -85,7 +76,7 @@ class ServerProcess(ABC):
             self.resume()
             # Redis's orderly and Postgres's fast shutdown; Postgres would wait for its clients on SIGTERM.
             self._child.send_signal(signal.SIGINT)
-            if not self._gone(within_seconds=STOP_SECONDS):
+            if not _is_closed(self._alive, within_seconds=STOP_SECONDS):
                 self._child.kill()
             self._reap()
 
@@ -110,23 +101,28 @@ class ServerProcess(ABC):
 
     def run(self, command: Sequence[str]) -> None:
         """Run a program of the server's to its end, as its user. Raises ServerFailed if it fails or takes 30 s."""
-        child = self._spawn(command)
+        child, alive = self._spawn(command)
         try:
             code = child.wait(READY_SECONDS)
         except subprocess.TimeoutExpired:
             code = None
         finally:
-            child.kill()
-            child.wait()
+            if child.poll() is None:
+                # All of its session: initdb forks servers, which would go on writing.
+                os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+            _is_closed(alive, within_seconds=STOP_SECONDS)
+            os.close(alive)
         if code != 0:
             raise ServerFailed(f"{Path(command[0]).name} failed: {self._last_words()}")
 
-    def _spawn(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-        if self._scratch.user:
-            options |= self._scratch.user.popen_options()
+    def _spawn(self, command: Sequence[str]) -> tuple[subprocess.Popen[bytes], int]:
+        """Start a program as the servers' user. The pipe that is returned closes when the last of it is gone."""
+        user = self._scratch.user.popen_options() if self._scratch.user else {}
+        reader, writer = os.pipe()
         try:
             with self._log.open("ab") as log:
-                return subprocess.Popen(
+                child = subprocess.Popen(
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=log,
@@ -134,10 +130,19 @@ class ServerProcess(ABC):
                     cwd=self.directory,
                     env=_ENVIRONMENT,
                     start_new_session=True,
-                    **options,
+                    # It and all that it forks hold the writing end.
+                    pass_fds=(writer,),
+                    **user,
                 )
-        except OSError as error:
-            raise EmbeddedUnavailable(f"{Path(command[0]).name} cannot be run here: {error.strerror}") from error
+        except BaseException as error:
+            os.close(reader)
+            if isinstance(error, OSError):
+                name = Path(command[0]).name
+                raise EmbeddedUnavailable(f"{name} cannot be run here: {error.strerror}") from error
+            raise
+        finally:
+            os.close(writer)
+        return child, reader
 
     def _await_answer(self, child: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -150,16 +155,11 @@ class ServerProcess(ABC):
                 self.kill()
                 raise ServerFailed(f"{self._name} did not answer in {READY_SECONDS:.0f} s: {self._last_words()}")
 
-    def _gone(self, *, within_seconds: float) -> bool:
-        poll = select.poll()
-        poll.register(self._alive, select.POLLIN)
-        return bool(poll.poll(within_seconds * 1000))
-
     def _reap(self) -> None:
         """Wait for the server and for what it forked: Postgres's backends notice its death on their own."""
         if self._child:
             self._child.wait()
-            self._gone(within_seconds=STOP_SECONDS)
+            _is_closed(self._alive, within_seconds=STOP_SECONDS)
             os.close(self._alive)
             self._scratch.watchdog.discard([self._child.pid])
             self._child = None
@@ -167,3 +167,10 @@ class ServerProcess(ABC):
     def _last_words(self) -> str:
         lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
         return " | ".join(lines[-_LOG_LINES:])
+
+
+def _is_closed(reader: int, *, within_seconds: float) -> bool:
+    """Whether nobody holds the other end of a pipe, waiting for that so long."""
+    poll = select.poll()
+    poll.register(reader, select.POLLIN)
+    return bool(poll.poll(within_seconds * 1000))

@@ -9,6 +9,7 @@ import os
 import socket
 import ssl
 import struct
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -493,6 +494,16 @@ def test_wake_ends_a_wait(transport: Transport) -> None:
     assert transport.step(30.0) == []
     waker.join()
     assert time.monotonic() - began < 10
+
+
+def test_wake_after_the_end_touches_nothing() -> None:
+    """A late bell must not write into a descriptor that somebody else has got since."""
+    transport = Transport(user_agent="Switchhook/test")
+    transport.close()
+    with ExitStack() as stack:
+        files = [stack.enter_context(tempfile.TemporaryFile()) for _ in range(20)]
+        transport.wake()
+        assert [os.fstat(file.fileno()).st_size for file in files] == [0] * 20
 
 
 def test_abort_returns_the_tickets_of_what_is_in_flight(serve: Serve, transport: Transport) -> None:

@@ -45,7 +45,7 @@ SHORTENED = {
 CAP_FIRST, CAP_MOST, BILLING_CAP = 8, 64, 1000
 SUSPECT_CLAIMS = 2
 # A TTL ends by a clock that Redis reads at another moment than the script's own.
-TTL_SLACK_MS = 10
+TTL_SLACK_MS = 25
 
 LANES = ("relay", "billing")
 ACCOUNTS = {"acct_1": 5_000, "acct_2": 60_000, "acct_3": 1_000_000}  # and their quotas

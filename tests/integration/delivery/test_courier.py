@@ -1,0 +1,643 @@
+"""The courier on a real Redis, with a real transport and a receiver on loopback."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+from elevenlabs.client import ElevenLabs
+from retell import Retell
+from standardwebhooks import Webhook
+
+from relay.calls import CallEvent, Facts
+from relay.connections import redis_client as connect_redis
+from relay.delivery import courier as courier_module
+from relay.delivery.courier import Courier
+from relay.delivery.dispatch import Dispatcher
+from relay.delivery.retry import MAX_ATTEMPTS, SCHEDULE
+from relay.delivery.transport import Transport
+from relay.demo.embedded import EmbeddedRedis, Scratch, start_redis
+from relay.directory import AccountView, Directory
+from relay.errors import NotFound, Unavailable
+from relay.outbox import Admission, Audit, Claims, Outbox, Settlement, Unit, Verdict, keys
+from relay.outbox.outcomes import AttemptOutcome, OutcomeReader, StreamEntry, encode_facts
+from relay.queues import RELAY
+from relay.sealing import KeyRing, seal_event
+from relay.settings import Settings
+from relay.store.snapshot import AccountConfig, EndpointConfig
+from tests.receiver import Post, Receiver, Reply
+from tests.waiting import eventually
+
+ACCOUNT = "acc_1"
+RING = KeyRing("a passphrase for tests only, long enough to be taken")
+SIGNING_SECRET = "whsec_" + base64.b64encode(b"0" * 32).decode()
+BODY = b'{"event":"call_analyzed","call":{"call_id":"c","transcript":"hello"}}'
+HOUR_MS = 3_600_000
+_numbers = itertools.count(1)
+
+
+class InMemoryDirectory(Directory):
+    """One account with some endpoints, as the mirror would give it."""
+
+    def __init__(self) -> None:
+        self.endpoints: dict[str, EndpointConfig] = {}
+
+    def saw(self, config_version: int) -> None:
+        """What is in memory is always the newest."""
+
+    def account(self, account_id: str) -> AccountView:
+        if account_id != ACCOUNT:
+            raise NotFound
+        config = AccountConfig(
+            account_id=ACCOUNT,
+            version=1,
+            quota_bytes=None,
+            key_hashes=(),
+            sources=(),
+            endpoints=tuple(self.endpoints.values()),
+            templates=(),
+        )
+        return AccountView(config)
+
+
+class WatchedOutbox(Outbox):
+    """Counts how often Redis did not answer a settle."""
+
+    unanswered = 0
+
+    def settle(self, lane: str, settlements: Sequence[Settlement]) -> list[str]:
+        with self._counted():
+            return super().settle(lane, settlements)
+
+    def settle_and_claim(
+        self, lane: str, settlements: Sequence[Settlement], **options: Any
+    ) -> tuple[list[str], Claims]:
+        with self._counted():
+            return super().settle_and_claim(lane, settlements, **options)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        try:
+            yield
+        except Unavailable:
+            self.unanswered += 1
+            raise
+
+
+class HeldReceiver(Receiver):
+    """A receiver that answers no POST before it is let."""
+
+    def __init__(self) -> None:
+        self.may_answer = threading.Event()
+        super().__init__()
+
+    def take(self, post: Post) -> Reply:
+        reply = super().take(post)
+        self.may_answer.wait(30)
+        return reply
+
+    def close(self) -> None:
+        self.may_answer.set()
+        super().close()
+
+
+class Relay:
+    """A courier in a thread, and what a test asks of its outbox."""
+
+    def __init__(self, client: redis.Redis, *, lease_ms: int = 60_000) -> None:
+        self.client = client
+        self.outbox = WatchedOutbox(client, lease_ms=lease_ms)
+        self.directory = InMemoryDirectory()
+        self.settled = threading.Event()
+        self.idle = threading.Event()
+        self.courier = Courier(
+            self.outbox,
+            self.directory,
+            Dispatcher(self.directory, RING),
+            Transport(allow=Settings.from_environ(_ENVIRONMENT).egress_allow, user_agent="Switchhook/test"),
+            lease_seconds=lease_ms / 1000,
+            on_settled=self.settled.set,
+            on_idle=self.idle.set,
+        )
+        self._reader = OutcomeReader(client, consumer="test")
+        self._outcomes: list[AttemptOutcome] = []
+        self._thread = threading.Thread(target=self.courier.run, name="courier")
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the courier and wait for its end, within the grace that platforms give."""
+        self.courier.stop()
+        if self._thread.is_alive():
+            self._thread.join(30)
+        assert not self._thread.is_alive()
+
+    def close(self) -> None:
+        if self._thread.ident is None:
+            self.start()
+        self.stop()
+
+    def endpoint(self, receiver: Receiver, **changes: Any) -> str:
+        """A new endpoint at the receiver; its id."""
+        endpoint_id = f"ep_{next(_numbers)}"
+        whole = EndpointConfig(
+            id=endpoint_id,
+            url=receiver.url,
+            headers={},
+            webhook_secret="hush",
+            signing_secrets=(SIGNING_SECRET,),
+            signing="standard",
+            filters=("*",),
+            deadline_seconds=20,
+            retention_hours=None,
+            template_id=None,
+            source_id=None,
+            state="active",
+        )
+        self.directory.endpoints[endpoint_id] = msgspec.structs.replace(whole, **changes)
+        return endpoint_id
+
+    def change(self, endpoint_id: str, **changes: Any) -> None:
+        self.directory.endpoints[endpoint_id] = msgspec.structs.replace(
+            self.directory.endpoints[endpoint_id], **changes
+        )
+
+    def accept(
+        self, endpoint_id: str, *, provider: str = "retell", event_id: str | None = None, rings: bool = True
+    ) -> str:
+        """Commit an event for an endpoint and ring the bell; its id."""
+        event_id = event_id or f"evt_{next(_numbers)}"
+        call = CallEvent(
+            provider=provider, kind="call_analyzed", event_class="complete", conversation_id="c", dedupe=("c",)
+        )
+        facts = Facts(
+            event_id=event_id,
+            account_id=ACCOUNT,
+            call=call,
+            session_id=7,
+            accepted_at_ms=int(time.time() * 1000),
+        )
+        admission = Admission(
+            event_id=event_id,
+            account_id=ACCOUNT,
+            facts=encode_facts(facts),
+            sealed=seal_event(RING, BODY, event_id=event_id, account_id=ACCOUNT),
+            retention_ms=96 * HOUR_MS,
+            window_ms=95 * HOUR_MS,
+            quota_bytes=10**9,
+            units=(Unit(RELAY, endpoint_id),),
+        )
+        assert self.outbox.accept([admission]).verdicts == (Verdict.NEW,)
+        if rings:
+            self.courier.wake()
+        return event_id
+
+    def make_due(self, endpoint_id: str, event_id: str) -> None:
+        """Have a waiting unit's time come now."""
+        now_ms = self.now_ms()
+        self.client.zadd(keys.line(RELAY, endpoint_id), {event_id: now_ms}, xx=True)
+        self.client.zadd(keys.due(RELAY), {endpoint_id: now_ms})
+        self.courier.wake()
+
+    def due_in_ms(self, endpoint_id: str, event_id: str) -> float | None:
+        """How far ahead a waiting unit is due; None if it does not wait."""
+        score: Any = self.client.zscore(keys.line(RELAY, endpoint_id), event_id)
+        return None if score is None else float(score) - self.now_ms()
+
+    def now_ms(self) -> int:
+        seconds, micros = self.client.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    def outcomes(self, event_id: str) -> list[AttemptOutcome]:
+        """What was told of an event so far."""
+        for entry in self._reader.read(most=1_000):
+            assert isinstance(entry, StreamEntry)
+            if isinstance(entry.outcome, AttemptOutcome):
+                self._outcomes.append(entry.outcome)
+        return [outcome for outcome in self._outcomes if outcome.event_id == event_id]
+
+    def await_outcome(self, event_id: str, *, number: int = 1) -> AttemptOutcome:
+        """Wait until so much was told of an event, and return the last."""
+
+        def told() -> list[AttemptOutcome]:
+            outcomes = self.outcomes(event_id)
+            return outcomes if len(outcomes) >= number else []
+
+        return eventually(told, within_seconds=15, what=f"outcome {number}")[-1]
+
+    def audit(self) -> Audit:
+        audit = self.outbox.audit(RELAY)
+        assert audit.unaccounted == 0
+        return audit
+
+    def await_settled(self, **counts: int) -> None:
+        """Wait until the audit has these counts and nothing is left to do."""
+
+        def reached() -> bool:
+            audit = self.audit()
+            got = {name: getattr(audit, name) for name in counts}
+            return got == counts and audit.waiting == audit.in_flight == 0
+
+        eventually(reached, within_seconds=15, what=f"an outbox with {counts}")
+
+
+_ENVIRONMENT = {
+    "DATABASE_URL": "postgres://unused.invalid/",
+    "REDIS_URL": "redis://unused.invalid",
+    "SWITCHHOOK_KEYS": "x" * 32,
+    "SWITCHHOOK_EGRESS_ALLOW": "127.0.0.0/8",
+}
+
+
+@pytest.fixture
+def relay(redis_client: redis.Redis) -> Iterator[Relay]:
+    """A relay that has not begun."""
+    relay = Relay(redis_client)
+    yield relay
+    relay.close()
+
+
+@pytest.fixture
+def receiver(relay: Relay) -> Iterator[Receiver]:
+    """A receiver that answers 200. It goes before the courier stops, so that nothing in flight is waited for."""
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+@pytest.fixture
+def held(relay: Relay) -> Iterator[HeldReceiver]:
+    """A receiver that answers when it is let."""
+    receiver = HeldReceiver()
+    yield receiver
+    receiver.close()
+
+
+def test_delivers_and_leaves_nothing_behind(relay: Relay, receiver: Receiver) -> None:
+    """The exact bytes arrive once; then the content is gone and only the marker is left."""
+    endpoint_id = relay.endpoint(receiver)
+    relay.start()
+    event_id = relay.accept(endpoint_id)
+    (post,) = receiver.await_posts(1)
+    assert post.body == BODY
+    assert Webhook(SIGNING_SECRET).verify(post.body, dict(post.headers)) == json.loads(BODY)
+    assert (post.headers["x-webhook-secret"], post.headers["switchhook-attempt"]) == ("hush", "1")
+    relay.await_settled(accepted=1, delivered=1)
+    outcome = relay.await_outcome(event_id)
+    assert (outcome.status, outcome.http_status, outcome.number, outcome.code) == ("delivered", 200, 1, None)
+    assert relay.client.exists(keys.sealed(event_id), keys.facts(event_id)) == 0
+    assert relay.client.get(keys.event(event_id)) == b"1"
+    assert relay.settled.is_set()
+    assert len(receiver.posts) == 1
+
+
+def test_delivers_without_a_bell(relay: Relay, receiver: Receiver) -> None:
+    """What waits before it starts, and what comes while no bell is rung: it looks by itself every second."""
+    endpoint_ids = [relay.endpoint(receiver) for _ in range(10)]
+    event_ids = [relay.accept(endpoint_id, rings=False) for endpoint_id in endpoint_ids * 10]
+    relay.start()
+    relay.await_settled(accepted=100, delivered=100)
+    assert relay.idle.wait(5)
+    event_ids.append(relay.accept(endpoint_ids[0], rings=False))
+    relay.await_settled(accepted=101, delivered=101)
+    assert receiver.per_event() == dict.fromkeys(event_ids, 1)
+
+
+@pytest.mark.parametrize("reply", [500, 302, "reset"])
+def test_a_failed_attempt_is_due_again_on_schedule(relay: Relay, receiver: Receiver, reply: Reply) -> None:
+    """Five seconds, give or take a fifth; the unit waits in its line with its attempt counted."""
+    endpoint_id = relay.endpoint(receiver)
+    receiver.usual_reply(reply)
+    relay.start()
+    event_id = relay.accept(endpoint_id)
+    outcome = relay.await_outcome(event_id)
+    assert outcome.status == "pending"
+    assert outcome.retry_in_ms is not None
+    assert 4_000 <= outcome.retry_in_ms <= 6_000
+    wait_ms = relay.due_in_ms(endpoint_id, event_id)
+    assert wait_ms is not None
+    assert outcome.retry_in_ms - 3_000 < wait_ms <= outcome.retry_in_ms
+    assert relay.audit().waiting == 1
+
+
+def test_attempts_follow_the_schedule_until_they_are_used_up(relay: Relay, receiver: Receiver) -> None:
+    """Ten attempts with the same id and the same bytes, then dead; its content is kept for a replay."""
+    endpoint_id = relay.endpoint(receiver)
+    receiver.usual_reply(500)
+    relay.start()
+    event_id = relay.accept(endpoint_id)
+    for number, scheduled in enumerate(SCHEDULE, start=1):
+        outcome = relay.await_outcome(event_id, number=number)
+        assert (outcome.status, outcome.number, outcome.code) == ("pending", number, "http_500")
+        assert outcome.retry_in_ms is not None
+        assert 0.8 <= outcome.retry_in_ms / 1000 / scheduled.total_seconds() <= 1.2
+        relay.make_due(endpoint_id, event_id)
+    last = relay.await_outcome(event_id, number=MAX_ATTEMPTS)
+    assert (last.status, last.number, last.code) == ("dead", MAX_ATTEMPTS, "attempts_exhausted")
+    relay.await_settled(accepted=1, dead=1)
+    posts = receiver.of(event_id)
+    assert [post.headers["switchhook-attempt"] for post in posts] == [str(n) for n in range(1, MAX_ATTEMPTS + 1)]
+    assert {post.body for post in posts} == {BODY}
+    assert relay.client.exists(keys.sealed(event_id)) == 1
+
+
+def _verify_standard(post: Post) -> None:
+    assert "elevenlabs-signature" not in post.headers
+
+
+def _verify_elevenlabs(post: Post) -> None:
+    given = ElevenLabs(api_key="unused").webhooks.construct_event(
+        rawBody=post.body.decode(), sig_header=post.headers["elevenlabs-signature"], secret=SIGNING_SECRET
+    )
+    assert given == json.loads(BODY)
+
+
+def _verify_retell(post: Post) -> None:
+    signature = post.headers["x-retell-signature"]
+    client: Any = Retell(api_key="unused")
+    assert client.verify(post.body.decode(), SIGNING_SECRET, signature)
+
+
+@pytest.mark.parametrize(
+    ("mode", "provider", "verify"),
+    [
+        ("standard", "elevenlabs", _verify_standard),
+        ("provider", "elevenlabs", _verify_elevenlabs),
+        ("provider", "retell", _verify_retell),
+    ],
+)
+def test_the_ninth_attempt_still_proves_itself(
+    relay: Relay, receiver: Receiver, mode: str, provider: str, verify: Callable[[Post], None]
+) -> None:
+    """To the official packages, for each attempt is signed anew."""
+    endpoint_id = relay.endpoint(receiver, signing=mode)
+    receiver.next_replies(*[503] * 8)
+    relay.start()
+    event_id = relay.accept(endpoint_id, provider=provider)
+    for number in range(1, 9):
+        relay.await_outcome(event_id, number=number)
+        relay.make_due(endpoint_id, event_id)
+    assert relay.await_outcome(event_id, number=9).status == "delivered"
+    ninth = receiver.of(event_id)[8]
+    assert ninth.headers["switchhook-attempt"] == "9"
+    assert Webhook(SIGNING_SECRET).verify(ninth.body, dict(ninth.headers)) == json.loads(BODY)
+    verify(ninth)
+
+
+# -- endpoints that take nothing
+
+
+@pytest.mark.parametrize(("state", "code"), [("disabled", "endpoint_disabled"), ("gone", "endpoint_gone")])
+def test_what_waits_for_an_endpoint_that_takes_nothing_is_dead(
+    relay: Relay, receiver: Receiver, state: str, code: str
+) -> None:
+    """It is settled, never skipped, and nothing is sent."""
+    endpoint_id = relay.endpoint(receiver)
+    event_ids = [relay.accept(endpoint_id) for _ in range(3)]
+    relay.change(endpoint_id, state=state)
+    relay.start()
+    relay.await_settled(accepted=3, dead=3)
+    for event_id in event_ids:
+        outcome = relay.await_outcome(event_id)
+        assert (outcome.status, outcome.code, outcome.attempted) == ("dead", code, False)
+    assert receiver.posts == []
+
+
+def test_what_waits_for_an_endpoint_that_is_gone_is_dead(relay: Relay, receiver: Receiver) -> None:
+    """After a 410 nothing more is sent there, before anybody changed the configuration."""
+    endpoint_id = relay.endpoint(receiver)
+    receiver.usual_reply(410)
+    first = relay.accept(endpoint_id)
+    relay.start()
+    assert relay.await_outcome(first).code == "endpoint_gone"
+    others = [relay.accept(endpoint_id) for _ in range(3)]
+    relay.await_settled(accepted=4, dead=4)
+    assert {relay.await_outcome(event_id).code for event_id in others} == {"endpoint_gone"}
+    assert receiver.per_event() == {first: 1}
+
+
+def test_an_unknown_endpoint_is_gone(relay: Relay) -> None:
+    """Its units end as well."""
+    event_id = relay.accept("ep_never")
+    relay.start()
+    assert relay.await_outcome(event_id).code == "endpoint_gone"
+
+
+def test_a_misconfigured_endpoint_harms_no_other(relay: Relay, receiver: Receiver) -> None:
+    """The courier goes on, and what waits for the bad one waits."""
+    bad = relay.endpoint(receiver, signing_secrets=("nothing that signs",))
+    good = relay.endpoint(receiver)
+    waiting = relay.accept(bad)
+    relay.start()
+    relay.await_outcome(relay.accept(good))
+    eventually(lambda: relay.due_in_ms(bad, waiting), within_seconds=5, what="the unit back in its line")
+    assert relay.await_outcome(relay.accept(good)).status == "delivered"
+    assert receiver.of(waiting) == []
+
+
+# -- content that is gone, units that kill
+
+
+def test_missing_content_is_told_and_a_resend_works(relay: Relay, receiver: Receiver) -> None:
+    """The marker goes too, so that the provider's next try is new."""
+    endpoint_id = relay.endpoint(receiver)
+    event_id = relay.accept(endpoint_id)
+    relay.client.delete(keys.sealed(event_id))
+    relay.start()
+    outcome = relay.await_outcome(event_id)
+    assert (outcome.status, outcome.code) == ("content_lost", "content_lost")
+    relay.await_settled(accepted=1, lost=1)
+    assert relay.client.exists(keys.event(event_id)) == 0
+    relay.accept(endpoint_id, event_id=event_id)
+    assert relay.await_outcome(event_id, number=2).status == "delivered"
+    relay.await_settled(accepted=2, lost=1, delivered=1)
+
+
+def _die_with(relay: Relay, times: int) -> None:
+    """Be a worker that claims the one unit that waits and dies, so often."""
+    dying = Outbox(relay.client, lease_ms=1)
+    for _ in range(times):
+        eventually(lambda: dying.claim(RELAY, most=1, alone=True, content=True).units, within_seconds=5, what="a claim")
+
+
+def test_a_unit_that_was_claimed_five_times_in_vain_is_set_aside(relay: Relay, receiver: Receiver) -> None:
+    """It may have killed its process each time; the others are not affected."""
+    endpoint_id = relay.endpoint(receiver)
+    poison = relay.accept(endpoint_id)
+    _die_with(relay, 5)
+    relay.start()
+    outcome = relay.await_outcome(poison)
+    assert (outcome.status, outcome.code, outcome.attempted) == ("dead", "poison", False)
+    assert receiver.posts == []
+    assert relay.await_outcome(relay.accept(endpoint_id)).status == "delivered"
+    relay.await_settled(accepted=2, dead=1, delivered=1)
+
+
+def test_a_unit_whose_processes_died_four_times_is_still_delivered(relay: Relay, receiver: Receiver) -> None:
+    """Alone, so that it takes nothing with it."""
+    event_id = relay.accept(relay.endpoint(receiver))
+    _die_with(relay, 4)
+    relay.start()
+    assert relay.await_outcome(event_id).status == "delivered"
+
+
+# -- no retention
+
+
+@pytest.mark.parametrize(("reply", "status"), [(200, "delivered"), (500, "dead"), ("reset", "dead"), (410, "dead")])
+def test_without_retention_there_is_one_attempt(relay: Relay, receiver: Receiver, reply: Reply, status: str) -> None:
+    """Whatever came of it, the content is gone afterwards."""
+    endpoint_id = relay.endpoint(receiver, retention_hours=0)
+    receiver.usual_reply(reply)
+    relay.start()
+    event_id = relay.accept(endpoint_id)
+    assert relay.await_outcome(event_id).status == status
+    relay.await_settled(accepted=1, **{status: 1})
+    assert relay.client.exists(keys.sealed(event_id)) == 0
+    assert len(receiver.posts) == 1
+
+
+def test_without_retention_a_crash_in_the_attempt_ends_it(relay: Relay, receiver: Receiver) -> None:
+    """The process that died may have sent it: it is dead, not sent again."""
+    event_id = relay.accept(relay.endpoint(receiver, retention_hours=0))
+    _die_with(relay, 1)
+    relay.start()
+    assert relay.await_outcome(event_id).code == "attempts_exhausted"
+    relay.await_settled(accepted=1, dead=1)
+    assert relay.client.exists(keys.sealed(event_id)) == 0
+    assert receiver.posts == []
+
+
+# -- Redis away
+
+
+@pytest.fixture
+def own_redis(scratch: Scratch) -> Iterator[EmbeddedRedis]:
+    """A Redis that a test may take away."""
+    server = start_redis(scratch, name=f"courier_{next(_numbers)}")
+    yield server
+    server.stop()
+
+
+@pytest.mark.parametrize("way", ["killed", "hanging"])
+def test_what_was_delivered_while_redis_was_away_is_not_sent_again(own_redis: EmbeddedRedis, way: str) -> None:
+    """It is settled when Redis is back, and delivering goes on."""
+    with ExitStack() as stack:
+        settings = Settings(database_url="", redis_url=own_redis.url, keys="")
+        relay = Relay(stack.enter_context(connect_redis(settings)))
+        stack.callback(relay.close)
+        held = HeldReceiver()
+        stack.callback(held.close)
+        endpoint_id = relay.endpoint(held)
+        relay.start()
+        event_ids = [relay.accept(endpoint_id) for _ in range(3)]
+        held.await_posts(3)
+        take_away, bring_back = {
+            "killed": (own_redis.kill, own_redis.start),
+            "hanging": (own_redis.pause, own_redis.resume),
+        }[way]
+        take_away()
+        stack.callback(own_redis.stop)
+        held.may_answer.set()
+        eventually(lambda: relay.outbox.unanswered, within_seconds=10, what="a settle without answer")
+        bring_back()
+        relay.await_settled(accepted=3, delivered=3)
+        assert relay.await_outcome(relay.accept(endpoint_id)).status == "delivered"
+        assert all(held.per_event()[event_id] == 1 for event_id in event_ids)
+
+
+# -- endpoints that hang
+
+
+def test_an_endpoint_that_hangs_delays_no_other(relay: Relay, receiver: Receiver, held: HeldReceiver) -> None:
+    """It gets a few slots; everybody else is delivered while it hangs."""
+    slow, quick = relay.endpoint(held), relay.endpoint(receiver)
+    for _ in range(50):
+        relay.accept(slow)
+    relay.start()
+    held.await_posts(8)
+    for _ in range(50):
+        relay.accept(quick)
+    receiver.await_posts(50)
+    eventually(lambda: relay.audit().delivered == 50, within_seconds=10, what="50 deliveries")
+    audit = relay.audit()
+    assert (audit.in_flight, audit.waiting) == (8, 42)
+    assert len(held.posts) == 8
+    held.may_answer.set()
+    relay.await_settled(accepted=100, delivered=100)
+
+
+# -- stopping
+
+
+def test_stopping_finishes_what_is_in_flight_and_claims_nothing_more(relay: Relay, held: HeldReceiver) -> None:
+    """A rolling restart loses nothing and repeats nothing."""
+    endpoint_id = relay.endpoint(held)
+    relay.start()
+    in_flight = relay.accept(endpoint_id)
+    held.await_posts(1)
+    relay.courier.stop()
+    waiting = relay.accept(endpoint_id)
+    held.may_answer.set()
+    relay.stop()
+    audit = relay.audit()
+    assert (audit.delivered, audit.waiting, audit.in_flight) == (1, 1, 0)
+    assert held.per_event() == {in_flight: 1}
+    assert relay.due_in_ms(endpoint_id, waiting) is not None
+
+
+def test_what_outlasts_the_grace_is_released(
+    redis_client: redis.Redis, held: HeldReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once for another worker, without an attempt counted."""
+    monkeypatch.setattr(courier_module, "DRAIN_SECONDS", 0.2)
+    relay = Relay(redis_client, lease_ms=600_000)
+    endpoint_id = relay.endpoint(held, deadline_seconds=60)
+    relay.start()
+    event_id = relay.accept(endpoint_id)
+    held.await_posts(1)
+    relay.stop()
+    wait_ms = relay.due_in_ms(endpoint_id, event_id)
+    assert wait_ms is not None
+    assert wait_ms <= 0
+    relay.courier.wake()  # a bell that is late disturbs nobody
+    assert relay.client.hget(keys.event(event_id), f"n:{RELAY}:{endpoint_id}") == b"0"
+    assert relay.outcomes(event_id) == []
+
+
+def test_stopping_while_redis_is_away_ends_too(own_redis: EmbeddedRedis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What could not be settled is found by the next worker when its lease runs out."""
+    monkeypatch.setattr(courier_module, "DRAIN_SECONDS", 0.2)
+    with ExitStack() as stack:
+        settings = Settings(database_url="", redis_url=own_redis.url, keys="")
+        relay = Relay(stack.enter_context(connect_redis(settings)))
+        held = HeldReceiver()
+        stack.callback(held.close)
+        relay.start()
+        relay.accept(relay.endpoint(held))
+        held.await_posts(1)
+        own_redis.kill()
+        held.may_answer.set()
+        relay.stop()
+
+
+def test_a_claim_that_came_too_late_is_released_unsent(redis_client: redis.Redis, receiver: Receiver) -> None:
+    """A lease that could run out before the answer is settled would mean a second delivery."""
+    relay = Relay(redis_client, lease_ms=10_000)
+    endpoint_id = relay.endpoint(receiver, deadline_seconds=20)
+    event_id = relay.accept(endpoint_id)
+    relay.start()
+    eventually(relay.settled.is_set, within_seconds=5, what="a release")
+    relay.stop()
+    assert receiver.posts == []
+    assert relay.due_in_ms(endpoint_id, event_id) is not None
