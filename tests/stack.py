@@ -16,11 +16,12 @@ from typing import Any, Final
 import redis
 import requests
 from prometheus_client.parser import text_string_to_metric_families
+from requests.adapters import HTTPAdapter
 
 from relay.connections import postgres_engine, redis_client
 from relay.demo.embedded import EmbeddedPostgres, EmbeddedRedis, Scratch, start_redis
 from relay.outbox import keys
-from relay.queues import BILLING
+from relay.queues import BILLING, RELAY
 from relay.settings import Settings
 from relay.store import charges, deliveries, sessions
 from relay.store.charges import Charge
@@ -36,6 +37,8 @@ _TEMPLATE: Final = "stack_template"
 # More than any of these tests makes.
 _EVERYTHING: Final = 100_000
 _REQUEST_SECONDS: Final = 10.0
+# As many as the most threads of a test: a request that waited for another's connection would measure that.
+_MANY_CONNECTIONS: Final = 64
 _numbers = itertools.count(1)
 
 
@@ -77,6 +80,7 @@ class Stack:
         self.processes: list[ManagedProcess] = []
         self._http = requests.Session()
         self._http.trust_env = False
+        self._http.mount("http://", HTTPAdapter(pool_maxsize=_MANY_CONNECTIONS))
 
     def __enter__(self) -> Stack:
         return self
@@ -165,6 +169,14 @@ class Stack:
             eventually(settled, within_seconds=within_seconds, what="everything settled")
         except AssertionError as error:
             raise AssertionError(f"{error}; {state[0]}") from None
+
+    def in_flight(self) -> set[str]:
+        """The events that some worker has claimed for relaying and not settled."""
+        found: set[str] = set()
+        for key in self.redis.scan_iter(match=keys.fly(RELAY, "*")):
+            members: Any = self.redis.zrange(key, 0, -1)
+            found |= {member.decode() for member in members}
+        return found
 
     def deliveries(self, customer: Customer) -> Sequence[Delivery]:
         """The customer's deliveries, as `switchhook deliveries` shows them."""

@@ -33,7 +33,7 @@ class Screen:
 
     def title(self) -> None:
         """The first line."""
-        self._say("\n" + self._bold("Switchhook demo") + ": six webhooks of three calls, on this machine\n")
+        self.say("\n" + self._bold("Switchhook demo") + ": six webhooks of three calls, on this machine\n")
 
     def up(self, what: str, seconds: float | None = None) -> None:
         """Something was started or made, in so many seconds."""
@@ -41,7 +41,7 @@ class Screen:
 
     def webhook(self, provider: str, event: str) -> None:
         """A webhook is about to be sent."""
-        self._say(f"\n{self._bold(_NAMES[provider])} {event}")
+        self.say(f"\n{self._bold(_NAMES[provider])} {event}")
 
     def accepted(self, status: int, event_id: str | None, duration_ms: float) -> None:
         """The ingress answered; without an event id, it refused."""
@@ -66,27 +66,27 @@ class Screen:
         for charge in charges:
             self._step("charged", f"{charge.amount} {charge.currency}")
             for step in charge.steps:
-                self._say(" " * (_LABEL_COLUMNS + 2) + self._dim(step))
+                self.say(" " * (_LABEL_COLUMNS + 2) + self._dim(step))
 
     def table(self, rows: Sequence[Row]) -> None:
         """All events of the round, one line each."""
         widths = [max(map(len, column)) for column in zip(_HEADINGS, *rows, strict=True)]
-        self._say("")
+        self.say("")
         for place, row in enumerate((_HEADINGS, *rows)):
             line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            self._say("  " + (self._dim(line) if place == 0 else line))
-        self._say("")
+            self.say("  " + (self._dim(line) if place == 0 else line))
+        self.say("")
 
     def facts(self, title: str, lines: Iterable[tuple[str, str]]) -> None:
         """A titled list of names and values; an empty name continues the one above."""
-        self._say(self._bold(title))
+        self.say(self._bold(title))
         for name, value in lines:
             self._step(name, value)
-        self._say("")
+        self.say("")
 
-    def say(self, text: str) -> None:
+    def say(self, line: str) -> None:
         """One line."""
-        self._say(text)
+        click.echo(line, color=self.is_coloured)
 
     def failure(self, shortcomings: Sequence[str], tails: Mapping[str, Sequence[str]]) -> None:
         """What went wrong, after the last lines of the processes' logs."""
@@ -101,10 +101,10 @@ class Screen:
             click.echo("Run 'switchhook demo' again; if it repeats, report it with the lines above.", err=True)
 
     def _step(self, label: str, text: str) -> None:
-        self._say(f"  {self._coloured(label.ljust(_LABEL_COLUMNS), 'green')}{text}")
+        self.say(f"  {self._coloured(label.ljust(_LABEL_COLUMNS), 'green')}{text}")
 
     def _problem(self, label: str, text: str) -> None:
-        self._say(f"  {self._coloured(label.ljust(_LABEL_COLUMNS), 'yellow')}{text}")
+        self.say(f"  {self._coloured(label.ljust(_LABEL_COLUMNS), 'yellow')}{text}")
 
     def _bold(self, text: str) -> str:
         return click.style(text, bold=True) if self.is_coloured else text
@@ -114,9 +114,6 @@ class Screen:
 
     def _coloured(self, text: str, colour: str) -> str:
         return click.style(text, fg=colour) if self.is_coloured else text
-
-    def _say(self, line: str) -> None:
-        click.echo(line, color=self.is_coloured)
 
 
 def milliseconds(duration_ms: float | None) -> str:

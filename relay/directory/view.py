@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from typing import Final
 
 from relay.store.snapshot import AccountConfig, EndpointConfig, SourceConfig, TemplateConfig
+
+_MAX_ROUTES: Final = 4096
 
 
 class AccountView:
     """Look-ups over one immutable configuration."""
 
-    __slots__ = ("_agents", "_wide", "account_id", "endpoints", "quota_bytes", "sources", "templates", "version")
+    __slots__ = (
+        "_agents",
+        "_routes",
+        "_wide",
+        "account_id",
+        "endpoints",
+        "quota_bytes",
+        "sources",
+        "templates",
+        "version",
+    )
 
     def __init__(self, config: AccountConfig) -> None:
         self.account_id = config.account_id
@@ -23,6 +36,7 @@ class AccountView:
             (template.provider, template.agent_id): template for template in config.templates if template.agent_id
         }
         self._wide = [e for e in config.endpoints if e.template_id is None and e.source_id is None]
+        self._routes: dict[tuple[str, int | None, str | None], tuple[EndpointConfig, ...]] = {}
 
     def template_of_agent(self, provider: str, agent_id: str | None) -> TemplateConfig | None:
         """The template that owns a provider's agent."""
@@ -34,6 +48,16 @@ class AccountView:
         Each only if its filter takes the type. Disabled endpoints are included: their units are settled as dead,
         so that nothing ends in silence.
         """
+        key = (event_type, template_id, source_id)
+        known = self._routes.get(key)
+        if known is None:
+            known = self._route(*key)
+            # A provider may name its events as it likes: the cache holds what usual ones need.
+            if len(self._routes) < _MAX_ROUTES:
+                self._routes[key] = known
+        return known
+
+    def _route(self, event_type: str, template_id: int | None, source_id: str | None) -> tuple[EndpointConfig, ...]:
         bound = [e for e in self.endpoints.values() if template_id is not None and e.template_id == template_id]
         if not bound and source_id is not None:
             bound = [e for e in self.endpoints.values() if e.source_id == source_id]

@@ -14,6 +14,7 @@ from relay.connections import REDIS_SECONDS
 from relay.errors import OverQuota, Unavailable
 from relay.ingress.pressure import PressureGauge
 from relay.outbox import Accepted, Admission, Outbox, Verdict
+from relay.telemetry import logs
 
 # A script call blocks Redis for everyone: at most this much in one, and at most this many events.
 _GROUP_BYTES: Final = 4 * 1024 * 1024
@@ -86,8 +87,13 @@ class GroupCommit:
     def _run(self) -> None:
         while True:
             group = self._gather(self._waiting.get())
-            if group:
+            if not group:
+                continue
+            try:
                 self._commit(group)
+            except Exception as error:
+                # This thread outlives any error: without it nothing would ever be accepted again.
+                logs.failure("commit_failed", error)
 
     def _gather(self, first: _Waiter) -> list[_Waiter]:
         group: list[_Waiter] = []
@@ -103,15 +109,13 @@ class GroupCommit:
             waiter = self._waiting.get()
 
     def _commit(self, group: list[_Waiter]) -> None:
-        accepted: Accepted | None = None
         try:
             accepted = self._outbox.accept([waiter.admission for waiter in group])
             for waiter, verdict in zip(group, accepted.verdicts, strict=True):
                 waiter.verdict = verdict
-        except Exception:
-            accepted = None
+        except Unavailable:
+            return  # who waits is told so
         finally:
             for waiter in group:
                 waiter.released.release()
-        if accepted is not None:
-            self._on_accepted(accepted)
+        self._on_accepted(accepted)

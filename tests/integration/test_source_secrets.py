@@ -9,7 +9,6 @@ from click.testing import CliRunner, Result
 from relay.cli import configuration, main
 from relay.directory import Directory, Mirror
 from relay.outbox import Outbox
-from relay.outbox import Outbox
 from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import Settings

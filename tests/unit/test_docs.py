@@ -159,6 +159,14 @@ def test_pages_show_only_commands_and_options_that_exist() -> None:
         assert given <= known, f"{page}: {command.name}"
 
 
+def test_pages_name_only_options_that_exist() -> None:
+    """An option that a sentence mentions belongs to some command."""
+    known = {text for command in COMMANDS.values() for option in command.params for text in option.opts} | {"--help"}
+    named = {span.split()[0] for page in _pages() for span in _spans(page.read_text()) if span.startswith("--")}
+    assert len(named) > 5
+    assert named <= known
+
+
 def test_every_command_is_shown_somewhere() -> None:
     """No command is left for the reader to find."""
     shown = {tuple(words) for page in _pages() for words in _shown_commands(page)}
@@ -286,7 +294,7 @@ def test_patterns_find_what_they_are_for() -> None:
     assert REGISTRIES.search("https://" + "files.pythonhosted" + ".org/packages")
     assert MACHINE_PATHS.search('open("' + "/ro" + 'ot/x")')
     assert MACHINE_PATHS.search("see " + "/ho" + "me/someone/notes")
-    assert not MACHINE_PATHS.search("https://host" + "/work/")
+    assert not MACHINE_PATHS.search("https://host" + "/ro" + "ot/x")
 
 
 # Receivers

@@ -117,6 +117,15 @@ def test_every_module_of_relay_has_its_layer() -> None:
     assert {f"relay.{part}" for part in parts - {"__init__"}} <= named
 
 
+def test_an_installed_package_has_all_its_files() -> None:
+    """Scripts, payloads and markers beside the modules are named as package data, or a wheel would lack them."""
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    for package in PACKAGES:
+        beside = {path for path in (ROOT / package).rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}}
+        packed = {path for pattern in data[package] for path in (ROOT / package).glob(pattern)}
+        assert beside - packed == set()
+
+
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
     """A copy of the packages and their contracts, to do harm to."""

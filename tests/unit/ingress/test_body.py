@@ -103,7 +103,9 @@ def test_transfer_encoding_overrules_a_length() -> None:
     assert read_body(request, limit_bytes=LIMIT) == b"abcdef"
 
 
-@pytest.mark.parametrize("length", ["-1", "+5", "5.0", "0x5", "5,5", "five", "\u0665", "1_0", "9" * 19, "9" * 5_000, " 5"])
+@pytest.mark.parametrize(
+    "length", ["-1", "+5", "5.0", "0x5", "5,5", "five", "\u0665", "1_0", "9" * 19, "9" * 5_000, " 5"]
+)
 def test_refuses_a_length_that_is_no_number(length: str) -> None:
     """What int() would take is not what HTTP allows."""
     with pytest.raises(BadRequest) as refused:
@@ -151,7 +153,7 @@ def test_a_recording_has_a_limit_of_its_own(request_of: Any) -> None:
 
 
 def _not_recordings() -> Iterator[bytes]:
-    rest = bytes(LIMIT)
+    rest = bytes(LIMIT + 1)
     yield b'{"type":"post_call_transcription","data":"' + rest
     yield b'{"data":{"type":"post_call_audio"}}' + rest
     yield b'{"data":"' + rest + b'","type":"post_call_audio"}'  # it hides its type past what is looked at

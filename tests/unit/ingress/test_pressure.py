@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import fakeredis
 import pytest
 import redis
 
@@ -32,44 +31,66 @@ def test_judges_redis_by_its_own_words(info: dict[str, Any], refusal: str | None
     assert refusal_of(info) == refusal
 
 
-class Gauged:
-    """A Redis whose words and silence a test decides."""
+class ScriptedRedis:
+    """Answers each look with the next pair of INFO and configuration version, or raises it."""
 
-    def __init__(self) -> None:
-        self.info: dict[str, Any] = {}
-        self.version: bytes | None = None
-        self.is_away = False
+    def __init__(self, *answers: Any) -> None:
+        self._answers = iter(answers)
 
-    def pipeline(self, *, transaction: bool) -> Gauged:
+    def pipeline(self, *, transaction: bool) -> ScriptedRedis:
+        assert not transaction
         return self
+
+    def info(self) -> None:
+        """Asked in the pipeline."""
 
     def get(self, key: str) -> None:
         assert key == "sw:config:version"
 
-    def execute(self) -> tuple[dict[str, Any], bytes | None]:
-        if self.is_away:
-            raise redis.ConnectionError
-        return self.info, self.version
+    def execute(self) -> Any:
+        answer = next(self._answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
-class _Info:
-    def __get__(self, gauged: Gauged, _: type[Gauged]) -> Any:
-        return lambda: None
+def gauge_of(*answers: Any, versions: list[int] | None = None) -> PressureGauge:
+    client: Any = ScriptedRedis(*answers)
+    return PressureGauge(client, on_config_version=(versions if versions is not None else []).append)
+
+
+FULL = {"maxmemory": 10, "used_memory": 10}
 
 
 def test_refuses_from_one_look_to_the_next(caplog: pytest.LogCaptureFixture) -> None:
-    """With the reason as the code, an alarm when it begins and a line when it ends."""
-    server = fakeredis.FakeRedis()
-    answers = iter([{"maxmemory": 10, "used_memory": 10}, {"maxmemory": 10, "used_memory": 10}, {}])
-    gauge = PressureGauge(_answering(server, answers))
+    """With the reason as the code; an alarm when it begins, a line when it ends, none in between."""
+    caplog.set_level("INFO", "switchhook")
+    gauge = gauge_of((FULL, None), (FULL, None), ({}, None))
     gauge.check()
-    gauge.look()
     for _ in range(2):
+        gauge.look()
         with pytest.raises(Unavailable) as refused:
             gauge.check()
-        assert refused.value.code == "memory_full"
+        assert (refused.value.code, refused.value.status) == ("memory_full", 503)
     gauge.look()
-    with caplog.at_level("INFO", "switchhook"):
-        gauge.look()
     gauge.check()
     assert [record.msg for record in caplog.records] == ["pressure_began", "pressure_ended"]
+
+
+def test_silence_changes_nothing() -> None:
+    """Whether Redis answers at all is found out by each commit."""
+    gauge = gauge_of((FULL, None), redis.ConnectionError(), redis.exceptions.BusyLoadingError())
+    gauge.look()
+    gauge.look()
+    gauge.look()
+    with pytest.raises(Unavailable):
+        gauge.check()
+
+
+def test_tells_the_version_of_the_configuration() -> None:
+    """So that an idle process sees a change within a second."""
+    versions: list[int] = []
+    gauge = gauge_of(({}, None), ({}, b"17"), redis.TimeoutError(), versions=versions)
+    for _ in range(3):
+        gauge.look()
+    assert versions == [0, 17]

@@ -1,0 +1,87 @@
+"""Workers that are killed, stand still, or are asked to end while there is work."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import pytest
+
+from tests.processes import ManagedProcess
+from tests.receiver import Receiver
+from tests.stack import Stack
+from tests.traffic import Traffic
+from tests.waiting import eventually
+
+# What a dead worker had claimed is claimed again when its lease ends (relay.outbox.LEASE_MS).
+LEASE_SECONDS = 60
+PER_SECOND = 50
+
+
+def wait_at_random(chance: random.Random, most_seconds: float) -> None:
+    """Let a random time pass: the fault is to come at any moment."""
+    threading.Event().wait(chance.uniform(0.05, most_seconds))
+
+
+@pytest.mark.parametrize(("kills", "events"), [(5, 500), pytest.param(20, 2500, marks=pytest.mark.heavy)])
+def test_killed_workers_lose_nothing_and_repeat_only_what_was_in_flight(
+    stack: Stack, traffic: Traffic, receiver: Receiver, kills: int, events: int
+) -> None:
+    """F1: kill -9 at random moments under load, each time followed by a restart."""
+    chance = random.Random(1)
+    receiver.usual_reply(200, delay_seconds=0.1)  # so that something is in flight at most moments
+    _, worker = stack.start("web", "worker")
+    in_flight: set[str] = set()
+
+    with traffic.steady(range(events), per_second=PER_SECOND):
+        for _ in range(kills):
+            wait_at_random(chance, 1.5)
+            worker.kill()
+            in_flight |= stack.in_flight()
+            [worker] = stack.start("worker")
+
+    assert len(traffic.accepted) == events
+    assert in_flight, "no kill hit anything: this run shows nothing"
+    traffic.assert_ledgers_agree(within_seconds=LEASE_SECONDS + 15, may_repeat=in_flight)
+
+
+def test_what_a_frozen_worker_was_told_of_is_delivered_by_the_next(
+    stack: Stack, traffic: Traffic, receiver: Receiver
+) -> None:
+    """F2: the bell reaches a worker that stands still and is then killed; the event does not depend on it."""
+    _, worker = stack.start("web", "worker")
+    eventually(lambda: waits_on_the_queue(stack), within_seconds=10, what="a worker that waits on its queue")
+    worker.pause()
+
+    assert traffic.send(1) == 200
+    worker.kill()
+    stack.spawn("worker")
+
+    receiver.await_posts(1, within_seconds=10)
+    traffic.assert_ledgers_agree()
+
+
+@pytest.mark.parametrize(("restarts", "events"), [(2, 300), pytest.param(10, 1500, marks=pytest.mark.heavy)])
+def test_workers_that_are_replaced_in_turn_repeat_nothing(
+    stack: Stack, traffic: Traffic, receiver: Receiver, restarts: int, events: int
+) -> None:
+    """F17: SIGTERM under load, the next one started before; every worker ends by itself and in time."""
+    receiver.usual_reply(200, delay_seconds=0.1)
+    _, worker = stack.start("web", "worker")
+    ended: list[ManagedProcess] = []
+
+    with traffic.steady(range(events), per_second=PER_SECOND):
+        for _ in range(restarts):
+            [successor] = stack.start("worker")
+            worker.terminate()
+            ended.append(worker)
+            worker = successor
+
+    assert [process.wait(within_seconds=30) for process in ended] == [0] * restarts
+    assert len(traffic.accepted) == events
+    traffic.assert_ledgers_agree()
+
+
+def waits_on_the_queue(stack: Stack) -> bool:
+    """Whether some client is blocked in BRPOP."""
+    return any(client["cmd"] == "brpop" and "b" in client["flags"] for client in stack.redis.client_list())
