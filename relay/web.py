@@ -39,7 +39,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     # A connection for each thread: waiting for one would look like a Redis that does not answer.
     client = redis_client(settings, max_connections=settings.blocking_threads + 16)
     ring = KeyRing(settings.keys)
-    directory = Directory(Mirror(client, ring), ring, Database(postgres_engine(settings)))
+    mirror = Mirror(client, ring)
+    directory = Directory(mirror, ring, Database(postgres_engine(settings)))
     outbox = Outbox(client)
     bell = Bell(celery_app(settings), client)
 
@@ -55,7 +56,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[webhooks.EXTENSION] = Intake(settings, ring, directory, commits)
     app.register_blueprint(webhooks.blueprint)
     _add_health(app, client)
-    _add_metrics(app, outbox, token=settings.metrics_token, open_without=settings.allow_http)
+    _add_metrics(app, outbox, mirror, token=settings.metrics_token, open_without=settings.allow_http)
     app.register_error_handler(Exception, _answer_error)
     return app
 
@@ -114,7 +115,7 @@ def _add_health(app: Flask, client: redis.Redis) -> None:
         return Response(b"ok\n", content_type="text/plain")
 
 
-def _add_metrics(app: Flask, outbox: Outbox, *, token: str, open_without: bool) -> None:
+def _add_metrics(app: Flask, outbox: Outbox, mirror: Mirror, *, token: str, open_without: bool) -> None:
     lock = threading.Lock()
 
     @app.get("/metrics")
@@ -140,6 +141,7 @@ def _add_metrics(app: Flask, outbox: Outbox, *, token: str, open_without: bool) 
                     lost=audit.lost,
                 )
             metrics.record_unaccounted(unaccounted)
+            metrics.record_endpoints_disabled(mirror.disabled_endpoints())
             return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 

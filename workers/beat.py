@@ -26,7 +26,7 @@ _SCHEDULE: Final = {
     queues.MIRROR: timedelta(minutes=1),
     queues.PARTITIONS: timedelta(hours=1),
     queues.RETENTION: timedelta(hours=6),
-    queues.REWRITE: timedelta(hours=24),
+    queues.REWRITE: timedelta(hours=1),
 }
 
 

@@ -8,14 +8,16 @@ from typing import Final
 import redis
 
 from relay.directory import Mirror
-from relay.outbox import Outbox
-from relay.store import partitions
+from relay.outbox import Outbox, keys
+from relay.store import endpoints, partitions
 from relay.store.database import Database
 from relay.telemetry import logs
 
 # Records of deliveries and attempts are kept this long; the ledger and sessions are kept for good.
 RECORDS_KEPT: Final = timedelta(days=30)
 _SWEEP_MOST: Final = 500
+_REWRITE_EVERY: Final = timedelta(hours=24)
+_REWRITTEN: Final = keys.PREFIX + "rewritten"
 
 
 def end_events(outbox: Outbox) -> int:
@@ -47,12 +49,14 @@ def drop_old_records(database: Database) -> list[str]:
 
 
 def rewrite_append_only_file(client: redis.Redis) -> None:
-    """Have Redis rewrite its append-only file: until then a deleted value, sealed, can still be read from disk.
+    """Have Redis rewrite its append-only file once a day: until then a deleted value, sealed, is still on disk.
 
-    Managed servers that do not allow the command rewrite by themselves.
+    Whether it is time is remembered in Redis, so that a restarted beat does not begin its day anew. Managed servers
+    that do not allow the command rewrite by themselves.
     """
     try:
-        client.bgrewriteaof()
+        if client.set(_REWRITTEN, 1, nx=True, ex=_REWRITE_EVERY):
+            client.bgrewriteaof()
     except redis.RedisError as error:
         logs.warning("append_only_file_not_rewritten", error=error)
 
@@ -60,6 +64,8 @@ def rewrite_append_only_file(client: redis.Redis) -> None:
 def mirror_configuration(mirror: Mirror, database: Database) -> int:
     """Mirror what a crash between commit and mirror left behind. Returns how many accounts were behind."""
     behind = mirror.publish_all(database)
+    with database.begin() as connection:
+        mirror.note_disabled_endpoints(endpoints.count_disabled(connection))
     if behind:
         logs.info("configuration_mirrored", count=behind)
     return behind

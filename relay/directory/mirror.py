@@ -30,6 +30,7 @@ KEYS: Final = _PREFIX + "keys"
 VERSION: Final = _PREFIX + "version"
 # Present once every account was mirrored: from then on what is not in the mirror does not exist.
 COMPLETE: Final = _PREFIX + "complete"
+_DISABLED: Final = _PREFIX + "disabled"
 
 _PURPOSE: Final = b"configuration"
 _SCRIPT: Final = (files("relay.directory") / "mirror.lua").read_text()
@@ -139,6 +140,17 @@ class Mirror:
         """Whether what is missing here is missing in Postgres too."""
         with answered():
             return bool(self._client.exists(COMPLETE))
+
+    def note_disabled_endpoints(self, count: int) -> None:
+        """Keep the number of endpoints that take nothing, for the metrics."""
+        with answered():
+            self._client.set(_DISABLED, count)
+
+    def disabled_endpoints(self) -> int:
+        """The number that was noted last."""
+        with answered():
+            count: Any = self._client.get(_DISABLED)
+        return int(count or 0)
 
     def _index(self, config: AccountConfig) -> Iterator[str]:
         account = config.account_id

@@ -18,6 +18,7 @@ from relay.telemetry import logs, metrics
 
 EXTENSION: Final = "switchhook-ingress"
 _MAX_CONTENT_TYPE: Final = 256
+_INTERNAL_ERROR: Final = 500
 
 blueprint = Blueprint("ingress", __name__)
 
@@ -78,13 +79,20 @@ def _answered(
         logs.alarm("body_too_large", provider=label, source_id=source_id, limit_bytes=limit_bytes)
         return _refused(label, error, refuse)
     except SwitchhookError as error:
-        return _refused(label, error, refuse)
+        if error.status != _INTERNAL_ERROR:
+            return _refused(label, error, refuse)
+        return _failed(label, error, refuse)
     except Exception as error:
-        logs.failure("ingress_failed", error, provider=label)
-        return _refused(label, Unavailable("Something went wrong here; send it again."), refuse)
+        return _failed(label, error, refuse)
     metrics.record_ingress(label, "repeat" if receipt.repeat else "new")
     metrics.record_accept(time.perf_counter() - began)
     return Response(answer(receipt), content_type=JSON)
+
+
+def _failed(label: str, error: Exception, refuse: Callable[[SwitchhookError], tuple[bytes, str]]) -> Response:
+    """An error of ours, answered as 503: a provider that saw 500 might give the event up."""
+    logs.failure("ingress_failed", error, provider=label)
+    return _refused(label, Unavailable("Something went wrong here; send it again."), refuse)
 
 
 def _refused(label: str, error: SwitchhookError, refuse: Callable[[SwitchhookError], tuple[bytes, str]]) -> Response:

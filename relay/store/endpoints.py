@@ -186,3 +186,8 @@ def _opened(row: RowMapping, ring: KeyRing) -> Endpoint:
         webhook_secret=target.webhook_secret,
         signing_secrets=target.signing_secrets,
     )
+
+
+def count_disabled(connection: Connection) -> int:
+    """How many endpoints, of all accounts, take no deliveries."""
+    return int(connection.execute(select(func.count()).where(endpoints.c.state != "active")).scalar_one())
