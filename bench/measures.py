@@ -14,6 +14,7 @@ from bench.load import admissions, requests
 from bench.stack import MEASURED_CORE, Stack, free_port, pin, process, receiving, send, web
 from bench.verify import accepted_ids, charges, not_exactly_once, verified_arrivals
 from relay.connections import postgres_engine, redis_client
+from relay.directory import Mirror
 from relay.outbox import Outbox
 from relay.queues import BILLING, RELAY
 from relay.store.database import Database
@@ -147,11 +148,10 @@ def quantile(ordered: Sequence[float], share: float) -> float:
 
 
 def reset(stack: Stack) -> None:
-    """Empty the outbox between measures, keeping the configuration."""
+    """Empty Redis between measures and mirror the configuration again."""
     client = redis_client(stack.settings, timeout_seconds=30)
-    for pattern in ("sw:event:*", "sw:totals:*", "sw:gate:*", "sw:bytes:*", "sw:outcomes", "sw:ring:*", "sw:celery:*"):
-        for key in client.scan_iter(pattern, count=10_000):
-            client.unlink(key)
+    client.flushall()
+    Mirror(client, stack.ring).publish_all(Database(postgres_engine(stack.settings)))
 
 
 def _bare_web(stack: Stack, load: list[bytes]) -> float:

@@ -36,7 +36,7 @@ class Content:
     __repr__ = __str__ = _refuse
     __format__ = _refuse
     __bytes__ = _refuse
-    __reduce__ = __reduce_ex__ = _refuse
+    __reduce__ = __reduce_ex__ = __getstate__ = _refuse
     __copy__ = __deepcopy__ = _refuse
     __eq__ = __hash__ = _refuse
     __iter__ = _refuse

@@ -7,7 +7,6 @@ seals, all of them open, so a key is retired by putting a new one in front and w
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 from typing import Final
 
@@ -101,8 +100,8 @@ def _parse(spec: str) -> dict[str, bytes]:
         name, _, encoded = part.partition(":")
         try:
             key = base64.b64decode(encoded, validate=True)
-        except binascii.Error:
-            key = b""
+        except ValueError:
+            key = b""  # not base64, or not even ASCII
         if not name or not name.isascii() or len(name) > 32 or len(key) != _KEY_BYTES or name in keys:
             # The position, never the text: what stands before a colon may be half of a secret.
             raise SettingsError(f"SWITCHHOOK_KEYS: key {position} is not a new id and base64 of {_KEY_BYTES} bytes")

@@ -12,6 +12,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Final, Literal, TypeVar
+from urllib.parse import urlsplit
+
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 from relay.errors import SettingsError
 
@@ -113,7 +117,8 @@ class _Environment:
 
     def integer(self, name: str, default: int, lowest: int, highest: int) -> int:
         raw = self.text(name, str(default))
-        if not (raw.isascii() and raw.isdigit() and lowest <= int(raw) <= highest):
+        # int() refuses thousands of digits with an error of its own.
+        if not (raw.isascii() and raw.isdigit() and len(raw) < 20 and lowest <= int(raw) <= highest):
             raise SettingsError(f"{name} must be a whole number from {lowest} to {highest}")
         return int(raw)
 
@@ -161,15 +166,28 @@ def _database_url(raw: str) -> str:
     scheme, separator, rest = raw.partition("://")
     if not separator or scheme not in {"postgres", "postgresql", "postgresql+psycopg"}:
         raise SettingsError("DATABASE_URL must begin with postgres:// or postgresql://")
-    return f"postgresql+psycopg://{rest}"
+    url = f"postgresql+psycopg://{rest}"
+    _check_port("DATABASE_URL", lambda: make_url(url).port)
+    return url
 
 
 def _redis_url(raw: str) -> str:
     if not raw.startswith(("redis://", "rediss://", "unix://", "redis+socket://")):
         raise SettingsError("REDIS_URL must begin with redis://, rediss:// or unix://")
+    _check_port("REDIS_URL", lambda: urlsplit(raw).port)
     if raw.startswith("redis+socket://"):
         return raw.replace("redis+socket://", "unix://", 1).replace("virtual_host=", "db=", 1)
     return raw
+
+
+def _check_port(name: str, parsed: Callable[[], int | None]) -> None:
+    """Find out now what the client would say later, quoting a part of the password."""
+    try:
+        is_good = (parsed() or 1) in range(1, 65536)
+    except (ValueError, ArgumentError):
+        is_good = False
+    if not is_good:
+        raise SettingsError(f"{name} has no valid port; percent-encode what is special in its password")
 
 
 def broker_url(redis_url: str) -> str:

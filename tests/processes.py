@@ -85,7 +85,7 @@ class ManagedProcess:
         self._child.wait()
 
     def close(self) -> None:
-        """Stop it in an orderly way, by force if it does not end in time."""
+        """Stop it in an orderly way. Raises AssertionError if that took force."""
         if self.is_running:
             self._child.send_signal(signal.SIGCONT)
             self.terminate()
@@ -93,6 +93,7 @@ class ManagedProcess:
                 self.wait()
             except subprocess.TimeoutExpired:
                 self.kill()
+                raise AssertionError(f"{self.command[0]} did not end in {STOP_SECONDS:.0f} s after SIGTERM") from None
 
     def _last_words(self) -> str:
         return self.stderr.read_text(encoding="utf-8", errors="replace")[-500:]

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 from celery import Celery
@@ -122,21 +124,31 @@ def create_worker(settings: Settings, lanes: Sequence[str]) -> Celery:
     def keep_logging(**_: Any) -> None:
         logs.configure(settings.log_level)
 
+    asked_to_stop: SimpleQueue[None] = SimpleQueue()
+
     def start(**_: Any) -> None:
+        threading.Thread(target=stop_when_asked, name="stopper", daemon=True).start()
         worker.start()
         logs.info("worker_ready", pid=os.getpid(), lane=",".join(lanes))
 
-    def stop(**_: Any) -> None:
+    def ask_to_stop(**_: Any) -> None:
+        # Called by a handler of signals, which the next signal may interrupt: what takes a lock here would wait for
+        # itself. Only this queue is made for that.
+        asked_to_stop.put(None)
+
+    def stop_when_asked() -> None:
+        asked_to_stop.get()
         logs.info("worker_stopping", pid=os.getpid())
         worker.stop()
 
     def join(**_: Any) -> None:
+        worker.stop()
         worker.join()
         logs.info("worker_stopped", pid=os.getpid())
 
     setup_logging.connect(keep_logging, weak=False)
     worker_ready.connect(start, weak=False)
-    worker_shutting_down.connect(stop, weak=False)
+    worker_shutting_down.connect(ask_to_stop, weak=False)
     worker_shutdown.connect(join, weak=False)
     return app
 

@@ -33,15 +33,18 @@ class RecordLane:
         self._database = database
         self._on_gone = on_gone
         self._batch = batch
+        # Read and not yet recorded: Postgres was away. To its group they are delivered, so it would not give them again.
+        self._unrecorded: list[StreamEntry | UnreadableEntry] = []
         self._idle_steps = 0
 
     def step(self) -> bool:
         """Record one batch; True if there may be more. Raises Unavailable when Redis or Postgres is away."""
         abandoned = self._idle_steps % _ABANDONED_EVERY == 0
-        entries = self._reader.read(most=self._batch, abandoned=abandoned)
+        entries = self._unrecorded or self._reader.read(most=self._batch, abandoned=abandoned)
         if not entries:
             self._idle_steps += 1
             return abandoned
+        self._unrecorded = entries
         self._idle_steps = 1
         readable = [entry for entry in entries if isinstance(entry, StreamEntry)]
         for entry in entries:
@@ -50,6 +53,7 @@ class RecordLane:
                 metrics.record_recorded("refused", 1)
         self._write(readable)
         self._reader.done([entry.stream_id for entry in entries])
+        self._unrecorded = []
         for account_id, endpoint_id in gone_endpoints(readable):
             self._on_gone(account_id, endpoint_id)
         return len(entries) == self._batch

@@ -116,10 +116,9 @@ class Transport:
 
     def abort(self) -> list[Any]:
         """Give up every request in flight and return their tickets."""
-        tickets = []
-        for curl, transfer in list(self._busy.items()):
+        tickets = [transfer.ticket for transfer in self._busy.values()]
+        for curl, transfer in self._busy.items():
             self._multi.remove_handle(curl)
-            tickets.append(transfer.ticket)
             transfer.clear()
         self._busy.clear()
         return tickets
@@ -255,9 +254,8 @@ class _Transfer:
         return Failure.TLS_FAILED if error in _TLS_ERRORS else Failure.TRUNCATED
 
     def _was_connected(self) -> bool:
-        # On a connection that is used again, libcurl counts no new connection and takes no time to connect.
-        curl = self.curl
-        return bool(curl.getinfo(pycurl.CONNECT_TIME) > 0 or curl.getinfo(pycurl.PRETRANSFER_TIME) > 0)
+        # Connecting takes no time on a connection that is used again.
+        return any(self.curl.getinfo(moment) > 0 for moment in (pycurl.CONNECT_TIME, pycurl.PRETRANSFER_TIME))
 
     def _on_header(self, line: bytes) -> int | None:
         self._header_bytes += len(line)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Directory:
         self._source_accounts: dict[str, str] = {}
         self._secret_templates: dict[str, tuple[int, list[tuple[str, int]]]] = {}
         self._loading = threading.Lock()
+        self._failed_at = 0.0
 
     def saw(self, config_version: int) -> None:
         """Take note of the version that a reply of the outbox named."""
@@ -155,10 +157,18 @@ class Directory:
     @contextmanager
     def _exclusively(self) -> Iterator[None]:
         # One thread asks for all; the others wait no longer than they would for Redis itself.
+        began = time.monotonic()
         if not self._loading.acquire(timeout=REDIS_SECONDS):
             raise Unavailable("the configuration cannot be read at the moment")
         try:
-            yield
+            if self._failed_at > began:
+                # Whoever was waited for has asked in vain; asking again would double the wait.
+                raise Unavailable("the configuration cannot be read at the moment")
+            try:
+                yield
+            except Unavailable:
+                self._failed_at = time.monotonic()
+                raise
         finally:
             self._loading.release()
 

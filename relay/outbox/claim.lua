@@ -108,7 +108,6 @@ for pass = 1, 2 do
 end
 for key in pairs(served) do index(lane, key, gates[key], true) end
 
-local more = 0
-if left < 1 or #keys == 64 then more = redis.call('ZCOUNT', DUE, '-inf', ms(NOW)) > 0 and 1 or 0 end
+local more = redis.call('ZCOUNT', DUE, '-inf', ms(NOW)) > 0 and 1 or 0
 local drain = redis.call('EXISTS', SUSPECTS)
 return { NOW, redis.call('GET', P .. 'config:version') or '0', more, drain, claimed }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
 import traceback
 from datetime import UTC, datetime
 from typing import Final
@@ -37,6 +38,9 @@ def configure(level: str) -> None:
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
     _LOGGER.setLevel(level)
+    # What logging prints on standard error about a record that it could not write quotes the record's arguments.
+    logging.raiseExceptions = False
+    threading.excepthook = _thread_failed
 
 
 def debug(event: str, **fields: object) -> None:
@@ -83,6 +87,12 @@ class JsonLines(logging.Formatter):
             line["event"] = "library"
             line |= allowed({"logger": record.name, "where": f"{record.module}:{record.lineno}", "error": error})
         return json.dumps(line)
+
+
+def _thread_failed(args: threading.ExceptHookArgs) -> None:
+    # Python's own hook prints the error's text, and that of everything it was chained to.
+    if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
+        failure("thread_failed", args.exc_value)
 
 
 def _place(error: BaseException) -> str:

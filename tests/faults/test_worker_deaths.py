@@ -82,6 +82,16 @@ def test_workers_that_are_replaced_in_turn_repeat_nothing(
     traffic.assert_ledgers_agree()
 
 
+def test_a_worker_ends_in_time_however_often_it_is_asked(stack: Stack) -> None:
+    """Platforms repeat SIGTERM, and a signal may come while the one before it is handled."""
+    [worker] = stack.start("worker")
+
+    for _ in range(20):
+        worker.terminate()
+
+    assert worker.wait(within_seconds=10) == 0
+
+
 def waits_on_the_queue(stack: Stack) -> bool:
     """Whether some client is blocked in BRPOP."""
     return any(client["cmd"] == "brpop" and "b" in client["flags"] for client in stack.redis.client_list())
