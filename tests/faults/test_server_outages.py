@@ -17,7 +17,7 @@ from tests.waiting import eventually
 LEASE_SECONDS = 60
 PER_SECOND = 50
 # After an outage of a few seconds lanes look again within 8 s (workers.lane doubles its pause from 2 s).
-CATCH_UP_SECONDS = 15
+CATCH_UP_SECONDS = 20
 
 
 @pytest.mark.parametrize(("kills", "events"), [(1, 150), pytest.param(10, 1500, marks=pytest.mark.heavy)])

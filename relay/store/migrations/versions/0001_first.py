@@ -132,8 +132,10 @@ CREATE TABLE sessions (
     metadata jsonb,
     created_at timestamptz NOT NULL DEFAULT now(),
     completed_at timestamptz,
-    PRIMARY KEY (account_id, id),
-    UNIQUE (account_id, provider, conversation_id),
+    -- The most selective column first: billing looks hundreds of keys up in one statement, and must find them by these
+    -- indexes whatever the planner believes about accounts (ADR 0009).
+    PRIMARY KEY (id, account_id),
+    UNIQUE (conversation_id, provider, account_id),
     CHECK (cost IS NULL OR unrated_reason IS NULL)
 );
 CREATE INDEX sessions_created ON sessions (account_id, created_at);
@@ -217,6 +219,7 @@ CREATE TABLE ledger (
 );
 CREATE INDEX ledger_started ON ledger (account_id, started_at);
 CREATE INDEX ledger_session ON ledger (account_id, session_id);
+CREATE INDEX ledger_conversation ON ledger (conversation_id);
 """
 
 # For each statement, not each row: even a change that touches no row is a mistake worth hearing of.
