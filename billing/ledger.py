@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from billing.assessment import Assessment, Authority, Entry, Posted, assess, at
-from relay.calls import Facts, derived_session_id
+from relay.calls import CallEvent, Facts, derived_session_id, is_unnamed
 from relay.errors import Conflict
 from relay.store import rate_cards
 
@@ -108,11 +108,53 @@ class Rated:
 
 @dataclass(slots=True)
 class _Session:
-    """A session's row while its bill is being decided."""
+    """A session while its bill is being decided; `conversation_id` None until an event names its conversation."""
 
     id: int
+    provider: str
+    conversation_id: str | None
     posted: Posted | None
     is_new: bool
+
+    def may_be(self, call: CallEvent) -> bool:
+        """Whether an event that names this session's id, but not its conversation, or another one, is of this call.
+
+        It is if either side does not know the conversation's own id. Two real ids are two calls.
+        """
+        if self.provider != call.provider:
+            return False
+        return self.conversation_id is None or is_unnamed(self.conversation_id) or is_unnamed(call.conversation_id)
+
+
+class _Sessions:
+    """The sessions of one batch, by conversation and by id."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[Key, _Session] = {}
+        self._by_id: dict[tuple[str, int], _Session] = {}
+
+    def add(self, account_id: str, session: _Session) -> None:
+        """Take in a session."""
+        self._by_id[account_id, session.id] = session
+        if session.conversation_id is not None:
+            self._by_key[account_id, session.provider, session.conversation_id] = session
+
+    def of(self, facts: Facts) -> _Session:
+        """The session of an event; a new one if there is none."""
+        key = _key(facts)
+        session = self._by_key.get(key)
+        if session is not None:
+            return session
+        holder = self._by_id.get((facts.account_id, facts.session_id))
+        if holder is not None and holder.may_be(facts.call):
+            holder.conversation_id = holder.conversation_id or facts.call.conversation_id
+            self._by_key[key] = holder
+            return holder
+        # Another conversation went under this id before: this one gets an id of its own.
+        new_id = facts.session_id if holder is None else derived_session_id(*key)
+        session = _Session(new_id, facts.call.provider, facts.call.conversation_id, None, is_new=True)
+        self.add(facts.account_id, session)
+        return session
 
 
 def charge(connection: Connection, events: Sequence[Facts]) -> list[Rated]:
@@ -123,19 +165,18 @@ def charge(connection: Connection, events: Sequence[Facts]) -> list[Rated]:
     """
     connection.execute(_BY_INDEX)
     cards = rate_cards.in_force(connection, {facts.account_id for facts in events})
-    sessions, taken = _find(connection, events)
+    sessions = _find(connection, events)
     rated: list[Rated] = []
-    rows: dict[tuple[Key, bool], dict[str, Any]] = {}
+    rows: dict[tuple[tuple[str, int], bool], dict[str, Any]] = {}
     entries: list[dict[str, Any]] = []
     for facts in events:
-        key = _key(facts)
-        session = sessions.setdefault(key, _Session(_free_id(facts, taken), None, is_new=True))
+        session = sessions.of(facts)
         assessment = assess(facts, cards[facts.account_id], session.posted)
         rated.append(Rated(facts, assessment))
-        row = _session_row(facts, session.id, assessment)
-        place = (key, session.is_new)
+        row = _session_row(facts, session, assessment)
+        place = ((facts.account_id, session.id), session.is_new)
         rows[place] = _merged(rows.get(place), row)
-        entries += [_entry_row(facts, session.id, entry) for entry in assessment.entries]
+        entries += [_entry_row(facts, session, entry) for entry in assessment.entries]
         if assessment.is_news:
             newest = assessment.entries[-1] if assessment.entries else session.posted and session.posted.charge
             session.posted = Posted(authority=assessment.authority, charge=newest or None)
@@ -145,33 +186,17 @@ def charge(connection: Connection, events: Sequence[Facts]) -> list[Rated]:
     return rated
 
 
-def _find(connection: Connection, events: Sequence[Facts]) -> tuple[dict[Key, _Session], set[tuple[str, int]]]:
-    """The sessions of these events that exist, locked until the transaction ends; and the ids that others have."""
+def _find(connection: Connection, events: Sequence[Facts]) -> _Sessions:
+    """The sessions of these events that exist, locked until the transaction ends."""
     wanted = [
         {"account_id": f.account_id, "provider": f.call.provider, "conversation_id": f.call.conversation_id,
          "id": f.session_id} for f in events
     ]  # fmt: skip
-    named = {(facts.account_id, facts.session_id): _key(facts) for facts in events}
-    found: dict[Key, _Session] = {}
-    taken: set[tuple[str, int]] = set()
+    sessions = _Sessions()
     for row in connection.execute(_FIND, {"wanted": msgspec.json.encode(wanted).decode()}).mappings():
-        place = (row["account_id"], row["id"])
-        if row["conversation_id"] is None:
-            # The API made this session; the event that names it tells which conversation it has become.
-            found[named[place]] = _Session(row["id"], _posted(row), is_new=False)
-        else:
-            found[row["account_id"], row["provider"], row["conversation_id"]] = _Session(
-                row["id"], _posted(row), is_new=False
-            )
-            taken.add(place)
-    return found, taken
-
-
-def _free_id(facts: Facts, taken: set[tuple[str, int]]) -> int:
-    """The id of a new session: the event's, unless another conversation went under it before."""
-    if (facts.account_id, facts.session_id) not in taken:
-        return facts.session_id
-    return derived_session_id(*_key(facts))
+        known = _Session(row["id"], row["provider"], row["conversation_id"], _posted(row), is_new=False)
+        sessions.add(row["account_id"], known)
+    return sessions
 
 
 def _posted(row: Any) -> Posted | None:
@@ -195,14 +220,14 @@ def _posted(row: Any) -> Posted | None:
     return Posted(authority=Authority(charged is not None, row["terminal_rank"], row["terminal_ms"]), charge=charged)
 
 
-def _session_row(facts: Facts, session_id: int, assessment: Assessment) -> dict[str, Any]:
+def _session_row(facts: Facts, session: _Session, assessment: Assessment) -> dict[str, Any]:
     """The session as this event leaves it. `status` None: its word counts less than what is there."""
     ending, charged = facts.call.ending, assessment.charge
     row: dict[str, Any] = {
         "account_id": facts.account_id,
         "provider": facts.call.provider,
-        "conversation_id": facts.call.conversation_id,
-        "id": session_id,
+        "conversation_id": session.conversation_id,
+        "id": session.id,
         "template_id": facts.template_id,
         "agent_id": facts.call.agent_id,
         "status": None,
@@ -243,14 +268,14 @@ def _merged(earlier: dict[str, Any] | None, later: dict[str, Any]) -> dict[str, 
     return earlier | said
 
 
-def _entry_row(facts: Facts, session_id: int, entry: Entry) -> dict[str, Any]:
+def _entry_row(facts: Facts, session: _Session, entry: Entry) -> dict[str, Any]:
     return {
         "account_id": facts.account_id,
         "provider": facts.call.provider,
-        "conversation_id": facts.call.conversation_id,
+        "conversation_id": session.conversation_id,
         "kind": entry.kind,
         "sequence": entry.sequence,
-        "session_id": session_id,
+        "session_id": session.id,
         "template_id": facts.template_id,
         "rate_card_id": entry.rate_card_id,
         "started_at": entry.started_at,

@@ -11,6 +11,7 @@ import ssl
 from typing import Final
 
 from celery import Celery
+from kombu.entity import Exchange, Queue
 
 from relay.settings import Settings, broker_url
 
@@ -48,7 +49,8 @@ def celery_app(settings: Settings) -> Celery:
             RECORD_TASK: {"queue": RECORD},
             "upkeep.*": {"queue": UPKEEP},
         },
-        task_create_missing_queues=True,
+        task_queues=[_queue(name) for name in (*LANES, UPKEEP)],
+        task_create_missing_queues=False,
         task_acks_late=False,
         worker_prefetch_multiplier=1,
         worker_hijack_root_logger=False,
@@ -73,3 +75,13 @@ def celery_app(settings: Settings) -> Celery:
         verify = ssl.CERT_REQUIRED if settings.redis_tls_verify == "required" else ssl.CERT_NONE
         app.conf.broker_use_ssl = {"ssl_cert_reqs": verify}
     return app
+
+
+def _queue(name: str) -> Queue:
+    """A queue whose messages are not acknowledged: a bell that a dead worker took is worth nothing to the next one.
+
+    Besides, kombu's bookkeeping of unacknowledged messages ends the process when Redis dies between a message and its
+    acknowledgement (an AttributeError while it closes its channel).
+    """
+    exchange = Exchange(name)  # type: ignore[no-untyped-call]
+    return Queue(name, exchange, routing_key=name, no_ack=True)  # type: ignore[no-untyped-call]

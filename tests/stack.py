@@ -20,6 +20,7 @@ from requests.adapters import HTTPAdapter
 
 from relay.connections import postgres_engine, redis_client
 from relay.demo.embedded import EmbeddedPostgres, EmbeddedRedis, Scratch, start_redis
+from relay.demo.embedded.watchdog import Watchdog
 from relay.outbox import keys
 from relay.queues import BILLING, RELAY
 from relay.settings import Settings
@@ -54,11 +55,18 @@ class Stack:
     """Processes with their settings, and what a test asks of them. Nothing runs until `start`."""
 
     def __init__(
-        self, *, redis_server: EmbeddedRedis, database_url: str, logs: Path, settings: Mapping[str, str] | None = None
+        self,
+        *,
+        redis_server: EmbeddedRedis,
+        database_url: str,
+        logs: Path,
+        watchdog: Watchdog,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         port = _free_port()
         self.logs = logs
         self.redis_server = redis_server
+        self._watchdog = watchdog
         self.url = f"http://127.0.0.1:{port}"
         self.env = {
             **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
@@ -92,6 +100,7 @@ class Stack:
             exits.callback(self.database.close)
             exits.callback(self.redis.close)
             exits.callback(self._http.close)
+            exits.callback(self._watchdog.discard, [process.pid for process in self.processes])
             for process in self.processes:
                 exits.callback(process.close)
             for process in self.processes:
@@ -101,6 +110,7 @@ class Stack:
     def spawn(self, *command: str) -> ManagedProcess:
         """Start one process and return at once."""
         process = ManagedProcess(*command, env=self.env, logs=self.logs)
+        self._watchdog.add([process.pid])  # it must not outlive the tests, however they end
         self.processes.append(process)
         return process
 
@@ -210,7 +220,9 @@ def fresh_stack(
     server = start_redis(scratch, name=name)
     url = postgres.create_database(name, template=migrated_template(postgres))
     try:
-        with Stack(redis_server=server, database_url=url, logs=logs, settings=settings) as stack:
+        with Stack(
+            redis_server=server, database_url=url, logs=logs, watchdog=scratch.watchdog, settings=settings
+        ) as stack:
             yield stack
     finally:
         server.stop()

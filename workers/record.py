@@ -33,7 +33,7 @@ class RecordLane:
         self._database = database
         self._on_gone = on_gone
         self._batch = batch
-        # Read and not yet recorded: Postgres was away. To its group they are delivered, so it would not give them again.
+        # Read and not yet recorded, for Postgres was away: the stream takes them for delivered, and gives only others.
         self._unrecorded: list[StreamEntry | UnreadableEntry] = []
         self._idle_steps = 0
 

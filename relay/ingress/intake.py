@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal
 
-from relay.calls import CallEvent, Facts, derived_session_id, event_id
+from relay.calls import DERIVED_SESSION_BASE, CallEvent, Facts, derived_session_id, event_id, is_unnamed
 from relay.content import Content
 from relay.directory import AccountView, Directory
 from relay.errors import BadRequest, NotFound, PayloadError, Unauthorized, Unavailable
@@ -165,6 +165,9 @@ class Intake:
             known = self._directory.template_of_session(view.account_id, call.session_hint)
             if known is not None:
                 return call.session_hint, template or view.templates.get(known)
+            if call.session_hint >= DERIVED_SESSION_BASE and is_unnamed(call.conversation_id):
+                # Nothing but a number that we once told a customer: the session that it was given to.
+                return call.session_hint, template
         session_id = derived_session_id(view.account_id, call.provider, call.conversation_id)
         return session_id, template or view.template_of_agent(call.provider, call.agent_id)
 

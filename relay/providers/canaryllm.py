@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from relay.calls import CallEvent, Ending, keepable
+from relay.calls import CallEvent, Ending, keepable, unnamed_conversation
 from relay.errors import PayloadError
 from relay.providers import elevenlabs
 from relay.providers.decoding import ABSENT, Reader, fingerprint, integer, number, optional, session_id
@@ -111,7 +111,7 @@ def _conversation_id(payload: _Body, data: _Data, session: int | None) -> str:
         return named
     if session is None:
         raise PayloadError("name the session in sessionId", code="session_required", field="sessionId")
-    return f"session-{session}"
+    return unnamed_conversation(session)
 
 
 def _agent_id(payload: _Body, data: _Data) -> str | None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from celery import Celery
+from kombu.exceptions import OperationalError
 
 from relay.demo.embedded import Scratch, start_postgres
+from relay.queues import KICK, celery_app
 from tests.receiver import receiving
 from tests.stack import Stack, fresh_stack
 from tests.traffic import Traffic
@@ -29,10 +34,9 @@ def test_redis_that_is_killed_loses_nothing_that_was_accepted(
 
     with traffic.steady(range(events), per_second=PER_SECOND):
         for kill in range(1, kills + 1):
-            goal = events * kill // (kills + 2)
-            eventually(lambda goal=goal: len(traffic.accepted) >= goal, within_seconds=60, what=f"{goal} accepted")
+            traffic.await_accepted(events * kill // (kills + 2))
             stack.redis_server.kill()
-            eventually(lambda: traffic.refused, within_seconds=10, what="a refusal")
+            traffic.await_refused()
             stack.redis_server.start()
 
     traffic.send_refused_again()
@@ -58,6 +62,45 @@ def test_redis_that_hangs_is_answered_503_in_time(stack: Stack, traffic: Traffic
     traffic.send_refused_again()
     assert len(traffic.accepted) == 66
     traffic.assert_ledgers_agree(within_seconds=LEASE_SECONDS + 15)
+
+
+def test_workers_outlive_a_redis_that_dies_while_bells_ring(stack: Stack, traffic: Traffic) -> None:
+    """F7: they lose their consumers' connections in the middle of a message, and consume again without a restart."""
+    processes = stack.start("web", "worker", "worker", "worker")
+    app = celery_app(stack.settings)
+
+    for number in range(3):
+        ringing = threading.Thread(target=ring_until_refused, args=(app,))
+        ringing.start()
+        eventually(lambda: is_ringing(stack), within_seconds=10, what="bells")
+        stack.redis_server.kill()
+        ringing.join()
+        stack.redis_server.start()
+        eventually(lambda: traffic.send(number) == 200, within_seconds=5, what="acceptance")  # noqa: B023
+    app.close()
+
+    eventually(lambda: consumers(stack) == 3, within_seconds=10, what="three consumers")
+    assert [process.is_running for process in processes] == [True] * 4
+    traffic.send_refused_again()
+    traffic.assert_ledgers_agree(within_seconds=LEASE_SECONDS + 15)
+
+
+def ring_until_refused(app: Celery) -> None:
+    """Ring as fast as it goes until Redis is away."""
+    with suppress(OperationalError):
+        while True:
+            app.send_task(KICK, retry=False)
+
+
+def is_ringing(stack: Stack) -> bool:
+    """Whether some bell was rung."""
+    stats = stack.redis.info("commandstats")
+    return int(stats.get("cmdstat_lpush", {}).get("calls", 0)) > 50
+
+
+def consumers(stack: Stack) -> int:
+    """How many clients are blocked in BRPOP."""
+    return sum(client["cmd"] == "brpop" for client in stack.redis.client_list())
 
 
 def test_relaying_goes_on_without_postgres(scratch: Scratch, tmp_path: Path) -> None:

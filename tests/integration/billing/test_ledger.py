@@ -170,6 +170,24 @@ def test_second_conversation_under_one_session_id_is_charged_too(database: Datab
     assert {session.id for session in found} == {pending.id, second}
 
 
+@pytest.mark.parametrize("first", ["named", "unnamed"])
+@pytest.mark.parametrize("together", [True, False])
+def test_event_that_names_only_its_session_is_charged_with_its_conversation(
+    database: Database, account_id: str, first: str, together: bool
+) -> None:
+    """/complete with a sessionId and the signed webhook of that session are one bill, in any order."""
+    with database.begin() as connection:
+        pending = sessions.create(connection, account_id=account_id, provider="elevenlabs")
+    named = ended(account_id, "conv_1", kind="post_call_transcription", provider="elevenlabs", session_id=pending.id)
+    unnamed = ended(account_id, f"session-{pending.id}", kind="complete", provider="elevenlabs", session_id=pending.id)
+    order = [named, unnamed] if first == "named" else [unnamed, named]
+    for batch in [order] if together else [[event] for event in order]:
+        write(database, *batch)
+    found, ledger = rows(database, account_id)
+    assert len(found) == 1
+    assert net(ledger) == Decimal("0.151667")
+
+
 def test_processes_that_charge_one_call_at_once_charge_it_once(database: Database, account_id: str) -> None:
     """Eight threads with the same new calls: whoever loses tries again and finds them charged."""
     events = [ended(account_id, f"call_{number}") for number in range(20)]
