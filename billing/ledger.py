@@ -180,8 +180,10 @@ def charge(connection: Connection, events: Sequence[Facts]) -> list[Rated]:
         if assessment.is_news:
             newest = assessment.entries[-1] if assessment.entries else session.posted and session.posted.charge
             session.posted = Posted(authority=assessment.authority, charge=newest or None)
-    _write(connection, _INSERT_SESSIONS, [row for (_, is_new), row in rows.items() if is_new])
-    _write(connection, _UPDATE_SESSIONS, [row for (_, is_new), row in rows.items() if not is_new])
+    # In the order of their keys, so that two processes never wait for each other's locks in a circle.
+    ordered = sorted(rows)
+    _write(connection, _INSERT_SESSIONS, [rows[place] for place in ordered if place[1]])
+    _write(connection, _UPDATE_SESSIONS, [rows[place] for place in ordered if not place[1]])
     _write(connection, _INSERT_LEDGER, entries)
     return rated
 

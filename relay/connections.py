@@ -14,6 +14,17 @@ from relay.settings import Settings
 # Within these the ingress must know whether Redis answered: a provider waits at most 10 s, a waiter 2 s in all.
 REDIS_SECONDS: Final = 2.0
 
+# A Postgres that has vanished must not hold a thread for the hours that TCP would wait, nor one lock all others.
+_POSTGRES_OPTIONS: Final = {
+    "connect_timeout": 5,
+    "application_name": "switchhook",
+    "options": "-c timezone=UTC -c statement_timeout=60000 -c lock_timeout=10000",
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 20_000,
+}
+
 
 def redis_client(
     settings: Settings, *, timeout_seconds: float = REDIS_SECONDS, max_connections: int = 64
@@ -44,5 +55,5 @@ def postgres_engine(settings: Settings, *, pool_size: int = 4) -> Engine:
         pool_pre_ping=True,
         pool_recycle=1800,
         hide_parameters=True,
-        connect_args={"connect_timeout": 5, "application_name": "switchhook", "options": "-c timezone=UTC"},
+        connect_args=_POSTGRES_OPTIONS,
     )

@@ -20,7 +20,7 @@ from relay.delivery.guard import resolve_checked
 from relay.delivery.headers import checked_headers
 from relay.delivery.signing import signing_key
 from relay.directory import Mirror
-from relay.errors import BadRequest
+from relay.errors import BadRequest, Conflict, Unavailable
 from relay.outbox import Outbox
 from relay.providers import PROVIDERS
 from relay.queues import RELAY
@@ -34,6 +34,7 @@ from relay.store.rate_cards import RateCardRow
 from relay.store.snapshot import EndpointState, Signing
 from relay.store.sources import Source
 from relay.store.templates import NewTemplate, TemplateType
+from relay.telemetry import logs
 
 T = TypeVar("T")
 
@@ -74,7 +75,7 @@ class Provisioning:
         with self._database.begin() as connection:
             account = accounts.create(connection, name=name, quota_bytes=quota_bytes)
             key = accounts.create_key(connection, account_id=account.id)
-        self._mirror.publish(self._database, account.id)
+        self._publish(account.id)
         return NewAccount(account, key)
 
     def create_source(
@@ -163,20 +164,24 @@ class Provisioning:
         if agent_id is not None:
             _checked_text(agent_id, "agentId", MAX_FACT_CHARS)
         url = None if client_webhook_url is None else self.checked_url(client_webhook_url, field="clientWebhookUrl")
-        return self._changing(
-            account_id,
-            lambda connection: templates.create(
-                connection,
-                self._ring,
-                account_id=account_id,
-                name=name,
-                type=type,
-                config=config,
-                agent_id=agent_id,
-                client_webhook_url=url,
-                webhook_secret=webhook_secret,
-            ),
-        )
+        try:
+            return self._changing(
+                account_id,
+                lambda connection: templates.create(
+                    connection,
+                    self._ring,
+                    account_id=account_id,
+                    name=name,
+                    type=type,
+                    config=config,
+                    agent_id=agent_id,
+                    client_webhook_url=url,
+                    webhook_secret=webhook_secret,
+                ),
+            )
+        except Conflict:
+            text = "another template of this account has this agent; its events can go to one of them only"
+            raise Conflict(text, code="agent_taken", field="agentId") from None
 
     def set_endpoint_state(self, *, account_id: str, endpoint_id: str, enabled: bool) -> None:
         """Disable an endpoint, or enable it again; what waited for a disabled one has ended as dead."""
@@ -228,8 +233,15 @@ class Provisioning:
     def _changing(self, account_id: str, change: Callable[[Connection], T]) -> T:
         with self._database.begin() as connection:
             changed = change(connection)
-        self._mirror.publish(self._database, account_id)
+        self._publish(account_id)
         return changed
+
+    def _publish(self, account_id: str) -> None:
+        """Mirror what is stored. While Redis is away upkeep does it later: what was made must still be shown."""
+        try:
+            self._mirror.publish(self._database, account_id)
+        except Unavailable as error:
+            logs.warning("configuration_not_mirrored", account_id=account_id, error=error)
 
 
 def _checked_text(value: str, field: str, most: int) -> None:
@@ -251,9 +263,11 @@ def _checked_secrets(webhook_secret: str | None, signing_secret: str | None) -> 
             raise BadRequest("webhookSecret goes into a header: ASCII only", field="webhookSecret")
     if signing_secret is not None:
         try:
-            signing_key(signing_secret)
+            size = len(signing_key(signing_secret))
         except ValueError:
-            raise BadRequest("signingSecret must be whsec_ and base64", field="signingSecret") from None
+            size = 0
+        if not 24 <= size <= 64:  # Standard Webhooks 1.0
+            raise BadRequest("signingSecret must be whsec_ and base64 of 24 to 64 bytes", field="signingSecret")
 
 
 def _checked_range(value: int, field: str, lowest: int, highest: int) -> None:

@@ -26,6 +26,8 @@ LANES: Final = (RELAY, BILLING, RECORD)
 KICK: Final = "relay.kick"
 CHARGE: Final = "billing.charge"
 RECORD_TASK: Final = "relay.record"
+# A bell that nobody heard for so long is stale: the workers have looked by themselves since.
+BELL_SECONDS: Final = 60
 BELLS: Final = {RELAY: KICK, BILLING: CHARGE, RECORD: RECORD_TASK}
 
 ENDS: Final = "upkeep.ends"
@@ -78,10 +80,6 @@ def celery_app(settings: Settings) -> Celery:
 
 
 def _queue(name: str) -> Queue:
-    """A queue whose messages are not acknowledged: a bell that a dead worker took is worth nothing to the next one.
-
-    Besides, kombu's bookkeeping of unacknowledged messages ends the process when Redis dies between a message and its
-    acknowledgement (an AttributeError while it closes its channel).
-    """
+    """A queue whose messages are not kept until they are acknowledged; `workers.bells` says why."""
     exchange = Exchange(name)  # type: ignore[no-untyped-call]
     return Queue(name, exchange, routing_key=name, no_ack=True)  # type: ignore[no-untyped-call]

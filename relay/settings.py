@@ -62,9 +62,9 @@ class Settings:
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
         """Read and check every setting. Raises SettingsError naming the variable."""
         env = _Environment(os.environ if environ is None else environ)
-        for name in ("DATABASE_URL", "REDIS_URL", "SWITCHHOOK_KEYS"):
-            if not env.secret(name):
-                raise SettingsError(f"{name} is not set; {_ADVICE[name]}")
+        missing = [name for name in _ADVICE if not env.secret(name)]
+        if missing:
+            raise SettingsError("; ".join(f"{name} is not set: {_ADVICE[name]}" for name in missing))
         return cls(
             database_url=_database_url(env.secret("DATABASE_URL")),
             redis_url=_redis_url(env.secret("REDIS_URL")),

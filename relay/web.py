@@ -48,6 +48,8 @@ def create_app(settings: Settings | None = None) -> Flask:
         directory.saw(accepted.config_version)
         for lane in accepted.rings:
             bell.ring(lane)
+        for account_id in accepted.half_full:
+            logs.alarm("quota_half_full", account_id=account_id)
 
     pressure = PressureGauge(client, on_config_version=directory.saw)
     commits = GroupCommit(outbox, on_accepted=on_accepted, pressure=pressure)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
@@ -114,7 +115,7 @@ class Relay:
         self.courier = Courier(
             self.outbox,
             self.directory,
-            Dispatcher(self.directory, RING),
+            Dispatcher(self.directory, RING, retention=timedelta(hours=96)),
             Transport(allow=_LOOPBACK, user_agent="Switchhook/test"),
             lease_seconds=lease_ms / 1000,
             on_settled=self.settled.set,

@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from celery import Celery
 from celery.apps import worker as celery_worker
@@ -32,11 +32,13 @@ from relay.settings import Settings
 from relay.store import endpoints
 from relay.store.database import Database
 from relay.telemetry import logs
-from workers import upkeep
+from workers import bells, upkeep
 from workers.charge import ChargeLane
 from workers.deliver import DeliveryThread
 from workers.lane import Lane
 from workers.record import RecordLane
+
+_SWEEP_SECONDS: Final = 10.0
 
 
 class Host(Protocol):
@@ -76,6 +78,9 @@ class Worker:
                 on_more=lambda: self._bell.ring(queues.RELAY),
             )
 
+        # Not left to beat: what has ended must give its bytes back, or its account would be refused for good.
+        self.hosts[queues.UPKEEP] = Lane(queues.UPKEEP, self._sweep, tick_seconds=_SWEEP_SECONDS)
+
     def start(self) -> None:
         """Begin working."""
         for host in self.hosts.values():
@@ -100,8 +105,12 @@ class Worker:
             if isinstance(host, Lane):
                 host.join(5)
 
+    def _sweep(self) -> bool:
+        upkeep.end_events(self.outbox)
+        return False
+
     def _endpoint_gone(self, account_id: str, endpoint_id: str) -> None:
-        """The endpoint answered 410: disable it for good."""
+        """The endpoint answered 410: disable it for good. Raises Unavailable, and is then told again."""
         logs.alarm("endpoint_gone", account_id=account_id, endpoint_id=endpoint_id)
         try:
             with self.database.begin() as connection:
@@ -109,9 +118,6 @@ class Worker:
             self.mirror.publish(self.database, account_id)
         except NotFound:
             logs.warning("endpoint_unknown", endpoint_id=endpoint_id)
-        except Unavailable as error:
-            # The gate in Redis has closed already; the next 410 or an operator makes the record right.
-            logs.warning("endpoint_not_disabled", endpoint_id=endpoint_id, error=error)
 
 
 def create_worker(settings: Settings, lanes: Sequence[str]) -> Celery:
@@ -164,7 +170,7 @@ def _add_tasks(app: Celery, worker: Worker) -> None:
         queues.MIRROR: partial(upkeep.mirror_configuration, worker.mirror, worker.database),
     }
     for name, job in jobs.items():
-        app.task(name=name)(_contained(name, job))
+        app.task(name=name, Strategy=bells.STRATEGY)(_contained(name, job))
 
 
 def _contained(name: str, job: Callable[[], object]) -> Callable[[], None]:

@@ -47,12 +47,16 @@ class RingingScheduler(Scheduler):  # type: ignore[misc]
         return super().apply_async(entry, producer=producer, advance=advance, **kwargs)
 
 
+def schedule() -> dict[str, dict[str, Any]]:
+    """Celery's form of what is rung, and how often. No entry has arguments."""
+    options = {"expires": queues.BELL_SECONDS}
+    return {name: {"task": name, "schedule": every, "options": options} for name, every in _SCHEDULE.items()}
+
+
 def run(settings: Settings) -> None:
     """Ring until SIGTERM."""
     logs.configure(settings.log_level)
     app = queues.celery_app(settings)
-    app.conf.beat_schedule = {name: {"task": name, "schedule": every} for name, every in _SCHEDULE.items()}
-    # A bell that nobody heard in a minute is stale: the workers have looked by themselves since.
-    app.conf.task_default_expires = 60
+    app.conf.beat_schedule = schedule()
     scheduler = type("BoundScheduler", (RingingScheduler,), {"client": redis_client(settings)})
     app.Beat(scheduler_cls=scheduler, loglevel="WARNING", quiet=True).run()

@@ -38,7 +38,7 @@ class DeliveryThread:
         self._courier = Courier(
             Outbox(client),
             directory,
-            Dispatcher(directory, ring),
+            Dispatcher(directory, ring, retention=settings.retention),
             Transport(allow=settings.egress_allow, ca_file=settings.ca_file, user_agent=USER_AGENT),
             lease_seconds=LEASE_MS / 1000,
             on_settled=on_settled,

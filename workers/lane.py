@@ -26,10 +26,18 @@ class Lane:
     `before_look` is called before a look that a bell asked for: what is accepted from then on must ring again.
     """
 
-    def __init__(self, name: str, step: Callable[[], bool], *, before_look: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        name: str,
+        step: Callable[[], bool],
+        *,
+        before_look: Callable[[], None] = lambda: None,
+        tick_seconds: float = _TICK_SECONDS,
+    ) -> None:
         self.name = name
         self._step = step
         self._before_look = before_look
+        self._tick_seconds = tick_seconds
         self._rung = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -55,11 +63,12 @@ class Lane:
     def _run(self) -> None:
         pause = _TICK_SECONDS
         while not self._stopping.is_set():
-            if self._rung.wait(_TICK_SECONDS):
-                self._rung.clear()
-                self._before_look()
+            is_rung = self._rung.wait(self._tick_seconds)
+            self._rung.clear()
             began = time.monotonic()
             try:
+                if is_rung:
+                    self._before_look()
                 while not self._stopping.is_set() and self._step():
                     pass
             except Unavailable as error:

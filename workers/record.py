@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,8 +17,8 @@ from relay.store.records import AttemptRecord, DeliveryRecord, EventRecord, Sess
 from relay.telemetry import logs, metrics
 
 _BATCH: Final = 500
-# Entries that another worker left behind are looked for this often, counted in idle steps.
-_ABANDONED_EVERY: Final = 30
+# Entries that another worker left behind are looked for this often, however busy the lane is.
+_ABANDONED_SECONDS: Final = 30.0
 
 
 class RecordLane:
@@ -35,28 +36,28 @@ class RecordLane:
         self._batch = batch
         # Read and not yet recorded, for Postgres was away: the stream takes them for delivered, and gives only others.
         self._unrecorded: list[StreamEntry | UnreadableEntry] = []
-        self._idle_steps = 0
+        self._next_abandoned = 0.0
 
     def step(self) -> bool:
         """Record one batch; True if there may be more. Raises Unavailable when Redis or Postgres is away."""
-        abandoned = self._idle_steps % _ABANDONED_EVERY == 0
+        abandoned = not self._unrecorded and time.monotonic() >= self._next_abandoned
         entries = self._unrecorded or self._reader.read(most=self._batch, abandoned=abandoned)
+        if abandoned and len(entries) < self._batch:
+            self._next_abandoned = time.monotonic() + _ABANDONED_SECONDS
         if not entries:
-            self._idle_steps += 1
             return abandoned
         self._unrecorded = entries
-        self._idle_steps = 1
         readable = [entry for entry in entries if isinstance(entry, StreamEntry)]
         for entry in entries:
             if isinstance(entry, UnreadableEntry):
                 logs.alarm("outcome_unreadable", stream_id=entry.stream_id)
                 metrics.record_recorded("refused", 1)
         self._write(readable)
-        self._reader.done([entry.stream_id for entry in entries])
-        self._unrecorded = []
         for account_id, endpoint_id in gone_endpoints(readable):
             self._on_gone(account_id, endpoint_id)
-        return len(entries) == self._batch
+        self._reader.done([entry.stream_id for entry in entries])
+        self._unrecorded = []
+        return abandoned or len(entries) == self._batch
 
     def _write(self, entries: Sequence[StreamEntry]) -> None:
         """Write these, or halves of them until the one that Postgres refuses is alone; it is set aside."""

@@ -19,7 +19,7 @@ from relay.delivery.dispatch import Dispatcher, Posting, settled
 from relay.delivery.transport import Finished, Transport
 from relay.directory import Directory
 from relay.errors import Unavailable
-from relay.outbox import Claims, Outbox, Settlement, Verb
+from relay.outbox import Claim, Claims, Outbox, Settlement, Verb
 from relay.queues import RELAY
 from relay.telemetry import logs, metrics
 
@@ -247,8 +247,7 @@ class Courier:
         for claim in claims.units:
             job = self._dispatcher.dispatch(claim, redis_now_ms=claims.now_ms, now_ms=now_ms)
             if isinstance(job, Settlement):
-                if job.verb in (Verb.LOST, Verb.DEAD):
-                    logs.warning("delivery_ended_unsent", event_id=claim.event_id, endpoint_id=claim.key, verb=job.verb)
+                _log_unsent(claim, job)
                 self._settle_later(job)
             elif (
                 time.monotonic() > began + self._lease_seconds - job.request.deadline_ms / 1000 - _LEASE_RESERVE_SECONDS
@@ -260,3 +259,13 @@ class Courier:
 
     def _redis_now_ms(self) -> int:
         return int(time.time() * 1000) + self._redis_ahead_ms
+
+
+def _log_unsent(claim: Claim, settlement: Settlement) -> None:
+    """What ends without a request is worth a line; what was lost, or kills its process, an alarm."""
+    if settlement.verb is Verb.LOST:
+        logs.alarm("content_lost", event_id=claim.event_id, endpoint_id=claim.key)
+    elif settlement.verb is Verb.DEAD and claim.is_poison:
+        logs.alarm("delivery_poison", event_id=claim.event_id, endpoint_id=claim.key)
+    elif settlement.verb is Verb.DEAD:
+        logs.warning("delivery_ended_unsent", event_id=claim.event_id, endpoint_id=claim.key)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from relay.calls import Facts
 from relay.content import Content
 from relay.delivery import retry
 from relay.delivery.envelope import enveloped
-from relay.delivery.retry import AttemptResult
+from relay.delivery.retry import AttemptResult, retry_window
 from relay.delivery.signing import Signing, delivery_headers
 from relay.delivery.transport import Finished, Request
 from relay.directory import Directory
@@ -23,6 +24,8 @@ from relay.telemetry import logs
 # When the configuration cannot be read now, or a key is missing from the ring: the unit waits, no attempt is used.
 _UNCONFIGURED_WAIT_MS: Final = 5_000
 _UNREADABLE_WAIT_MS: Final = 60_000
+# The last attempt comes at the end, or as soon after it as the sweep and the worker are; later than this it does not.
+_LAST_ATTEMPT_MS: Final = 600_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +48,10 @@ class Dispatched:
 class Dispatcher:
     """Turns claims into requests. It opens sealed content; the result holds it as Content only."""
 
-    def __init__(self, directory: Directory, ring: KeyRing) -> None:
+    def __init__(self, directory: Directory, ring: KeyRing, *, retention: timedelta) -> None:
         self._directory = directory
         self._ring = ring
+        self._retention = retention
         self._signings: dict[str, tuple[EndpointConfig, Signing]] = {}
 
     def dispatch(self, claim: Claim, *, redis_now_ms: int, now_ms: int) -> Dispatched | Settlement:
@@ -73,7 +77,8 @@ class Dispatcher:
             return Settlement(claim, Verb.RELEASE, delay_ms=_UNCONFIGURED_WAIT_MS)
         if endpoint is None:
             return dead(claim, facts, "endpoint_gone")
-        if (code := refusal(claim, endpoint)) is not None:
+        claim = ending(claim, endpoint, default=self._retention)
+        if (code := refusal(claim, endpoint, redis_now_ms=redis_now_ms)) is not None:
             return dead(claim, facts, code, shred=endpoint.retention_hours == 0)
         if claim.sealed is None:
             return _contentless(claim, facts, redis_now_ms=redis_now_ms)
@@ -113,8 +118,17 @@ class Dispatcher:
         return made
 
 
-def refusal(claim: Claim, endpoint: EndpointConfig) -> str | None:
-    """Why a unit is to be given up without a request, if so. Pure."""
+def ending(claim: Claim, endpoint: EndpointConfig, *, default: timedelta) -> Claim:
+    """A claim with the end that its own endpoint asks for. The event's is the latest of all its endpoints. Pure."""
+    if endpoint.retention_hours == 0:
+        return claim
+    retention = default if endpoint.retention_hours is None else timedelta(hours=endpoint.retention_hours)
+    own_end_ms = claim.accepted_ms + retry_window(retention) // timedelta(milliseconds=1)
+    return claim._replace(end_ms=min(claim.end_ms, own_end_ms))
+
+
+def refusal(claim: Claim, endpoint: EndpointConfig, *, redis_now_ms: int) -> str | None:
+    """Why a unit is to be given up without a request, if so. `claim` has its own endpoint's end. Pure."""
     if claim.is_poison:
         return "poison"
     if claim.gate == "gone" or endpoint.state == "gone":
@@ -123,6 +137,8 @@ def refusal(claim: Claim, endpoint: EndpointConfig) -> str | None:
         return "endpoint_disabled"
     if endpoint.retention_hours == 0 and (claim.attempts or claim.claims > 1):
         return "attempts_exhausted"  # without retention there is one attempt, even if its process died in it
+    if redis_now_ms > claim.end_ms + _LAST_ATTEMPT_MS:
+        return "retention_ended"
     return None
 
 

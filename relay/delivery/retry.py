@@ -29,6 +29,8 @@ MAX_ATTEMPTS: Final = len(SCHEDULE) + 1
 # Enough to spread the events of one outage, little enough to keep the schedule recognisable.
 JITTER_SHARE: Final = 0.2
 MAX_RETRY_AFTER: Final = timedelta(hours=24)
+# Content outlives the last attempt by this, so that a dead delivery can be replayed.
+_REPLAY_MARGIN: Final = timedelta(hours=1)
 
 _MAX_RETRY_AFTER_SECONDS: Final = MAX_RETRY_AFTER // timedelta(seconds=1)
 _HINTING_STATUSES: Final = frozenset({429, 503})
@@ -60,6 +62,11 @@ _TENANT_CODES: Final = {
     Failure.TIMED_OUT: "timeout",
     Failure.TRUNCATED: "truncated",
 }
+
+
+def retry_window(retention: timedelta) -> timedelta:
+    """How long after its acceptance an event may be tried, when its content is kept for `retention`."""
+    return max(retention - _REPLAY_MARGIN, retention / 2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

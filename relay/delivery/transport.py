@@ -254,8 +254,8 @@ class _Transfer:
         return Failure.TLS_FAILED if error in _TLS_ERRORS else Failure.TRUNCATED
 
     def _was_connected(self) -> bool:
-        # Connecting takes no time on a connection that is used again.
-        return any(self.curl.getinfo(moment) > 0 for moment in (pycurl.CONNECT_TIME, pycurl.PRETRANSFER_TIME))
+        # Connecting takes no time on a connection that is used again; its address is known all the same.
+        return self.curl.getinfo(pycurl.CONNECT_TIME) > 0 or bool(self.curl.getinfo(pycurl.PRIMARY_IP))
 
     def _on_header(self, line: bytes) -> int | None:
         self._header_bytes += len(line)

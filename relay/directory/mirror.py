@@ -16,11 +16,12 @@ from urllib.parse import quote
 import msgspec
 import redis
 
-from relay.errors import Unavailable
-from relay.sealing import KeyRing
+from relay.errors import NotFound, Unavailable
+from relay.sealing import KeyRing, UnsealError
 from relay.store import accounts
 from relay.store.database import Database
 from relay.store.snapshot import AccountConfig
+from relay.telemetry import logs
 
 _PREFIX: Final = "sw:config:"
 ACCOUNTS: Final = _PREFIX + "accounts"
@@ -79,7 +80,11 @@ class Mirror:
         present = {name.decode() for name in names}
         behind = [name for name, version in newest.items() if known.get(name, 0) < version or name not in present]
         for account_id in behind:
-            self.publish(database, account_id)
+            try:
+                self.publish(database, account_id)
+            except (NotFound, UnsealError) as error:
+                # One account that cannot be read must not keep the others out of the mirror.
+                logs.alarm("account_not_mirrored", account_id=account_id, error=error)
         with answered():
             self._client.set(COMPLETE, 1)
         return len(behind)

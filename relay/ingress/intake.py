@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from relay.calls import DERIVED_SESSION_BASE, CallEvent, Facts, derived_session_id, event_id, is_unnamed
 from relay.content import Content
+from relay.delivery.retry import retry_window
 from relay.directory import AccountView, Directory
 from relay.errors import BadRequest, NotFound, PayloadError, Unauthorized, Unavailable
 from relay.ingress.commit import GroupCommit
@@ -25,8 +26,8 @@ from relay.sealing import KeyRing, seal_event
 from relay.settings import Settings
 from relay.store.snapshot import EndpointConfig, TemplateConfig
 
-# Content outlives the last attempt by this, so that a dead delivery can be replayed.
-_REPLAY_MARGIN: Final = timedelta(hours=1)
+# Content is kept at least this long: time for one attempt, even where no retention was asked for.
+_SHORTEST_RETENTION: Final = timedelta(hours=1)
 # An account's configuration may change while an event is on its way in; more often than this it does not.
 _ROUTINGS: Final = 4
 
@@ -152,7 +153,7 @@ class Intake:
             facts=encode_facts(facts),
             sealed=sealed,
             retention_ms=_ms(retention),
-            window_ms=_ms(max(retention - _REPLAY_MARGIN, retention / 2)),
+            window_ms=_ms(retry_window(retention)),
             quota_bytes=view.quota_bytes or self._quota_bytes,
             units=_units(account_id, call, endpoints),
             config_version=view.version,
@@ -225,7 +226,7 @@ class Intake:
 def _retention(endpoints: tuple[EndpointConfig, ...], default: timedelta) -> timedelta:
     """How long content is kept: the longest that an endpoint asks for. None at all still lasts one attempt."""
     hours = [default if e.retention_hours is None else timedelta(hours=e.retention_hours) for e in endpoints]
-    return max([*hours, _REPLAY_MARGIN])
+    return max([*hours, _SHORTEST_RETENTION])
 
 
 def _units(account_id: str, call: CallEvent, endpoints: tuple[EndpointConfig, ...]) -> tuple[Unit, ...]:

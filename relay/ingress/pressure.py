@@ -13,7 +13,7 @@ from typing import Any, Final
 import redis
 
 from relay.errors import Unavailable
-from relay.outbox import keys
+from relay.outbox import fitness, keys
 from relay.telemetry import logs
 
 _FULL_SHARE: Final = 0.85
@@ -65,7 +65,9 @@ class PressureGauge:
 
 
 def refusal_of(info: dict[str, Any]) -> str | None:
-    """Why nothing can be taken, judged by Redis' INFO: `memory_full`, `disk_full`, or None. Pure."""
+    """Why nothing can be taken, judged by Redis' INFO: `redis_unfit`, `memory_full`, `disk_full`, or None. Pure."""
+    if fitness.refusal_of(info) is not None:
+        return "redis_unfit"
     most = int(info.get("maxmemory", 0))
     if most and int(info.get("used_memory", 0)) > most * _FULL_SHARE:
         return "memory_full"

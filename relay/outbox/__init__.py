@@ -62,12 +62,13 @@ class Outbox:
             args += (item.config_version, len(units))
             for unit in units:
                 args += unit
-        now_ms, version, rings, verdicts = self._scripts.run("accept", *args)
+        now_ms, version, rings, verdicts, half_full = self._scripts.run("accept", *args)
         return Accepted(
             now_ms=now_ms,
             config_version=int(version),
             rings=tuple(lane.decode() for lane in rings),
             verdicts=tuple(Verdict(verdict.decode()) for verdict in verdicts),
+            half_full=tuple(account_id.decode() for account_id in half_full),
         )
 
     def claim(self, lane: str, *, most: int, most_bytes: int = CLAIM_BYTES, alone: bool, content: bool) -> Claims:

@@ -2,7 +2,8 @@
 -- ARGV: count, then for each event:
 --   id, account, facts, sealed, retention ms, window ms, quota bytes, configuration version (0: not checked),
 --   number of units, then lane and key of each.
--- Reply: {now, config version, {lanes to ring}, {verdicts}} with verdict new | repeat | quota | stale | error.
+-- Reply: {now, config version, {lanes to ring}, {verdicts}, {accounts that have just filled half of their quota}}
+--   with verdict new | repeat | quota | stale | error.
 --   stale: the account's configuration has changed since the event was verified and routed by it.
 
 local ARGS, at = ARGV, 1
@@ -12,7 +13,7 @@ local function take()
   return ARGS[at]
 end
 
-local ringing, accepted = {}, {}
+local ringing, accepted, half_full = {}, {}, {}
 
 local function accept(e)
   local event = P .. 'event:' .. e.id
@@ -28,6 +29,7 @@ local function accept(e)
     if held + size > e.quota then return 'quota' end
     redis.call('SET', P .. 'sealed:' .. e.id, e.sealed, 'PX', e.retention)
     redis.call('INCRBY', P .. 'bytes:' .. e.account, size)
+    if held * 2 < e.quota and (held + size) * 2 >= e.quota then half_full[#half_full + 1] = e.account end
   end
   local fields = { 'a', e.account, 't', ms(NOW), 'e', ms(NOW + e.window), 'z', size, 'o', #e.units, 'r', #e.endpoints }
   for _, unit in ipairs(e.units) do
@@ -70,4 +72,4 @@ for lane in pairs(ringing) do
   redis.call('HINCRBY', P .. 'totals:' .. lane, 'accepted', accepted[lane])
   if redis.call('SET', P .. 'ring:' .. lane, 1, 'NX', 'PX', 5000) then rings[#rings + 1] = lane end
 end
-return { NOW, redis.call('GET', P .. 'config:version') or '0', rings, verdicts }
+return { NOW, redis.call('GET', P .. 'config:version') or '0', rings, verdicts, half_full }

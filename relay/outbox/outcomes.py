@@ -102,7 +102,7 @@ class OutcomeReader:
         if not stream_ids:
             return
         try:
-            pipeline = self._client.pipeline(transaction=False)
+            pipeline = self._client.pipeline(transaction=True)
             pipeline.xack(keys.OUTCOMES, _GROUP, *stream_ids)
             pipeline.xdel(keys.OUTCOMES, *stream_ids)
             pipeline.execute()

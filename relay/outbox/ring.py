@@ -12,7 +12,7 @@ import redis
 from celery import Celery
 
 from relay.outbox import keys
-from relay.queues import BELLS
+from relay.queues import BELL_SECONDS, BELLS
 
 
 class Bell:
@@ -46,7 +46,7 @@ class Bell:
 
     def _send(self, lane: str) -> None:
         try:
-            self._app.send_task(BELLS[lane], retry=False)
+            self._app.send_task(BELLS[lane], retry=False, expires=BELL_SECONDS)
         except Exception:
             with contextlib.suppress(redis.RedisError):
                 self._client.delete(keys.ring(lane))  # so that the next accept rings again

@@ -47,12 +47,16 @@ class Verdict(StrEnum):
 
 
 class Accepted(NamedTuple):
-    """The answer of one accept call: a verdict per event, and the lanes whose bell should be rung."""
+    """The answer of one accept call: a verdict per event, and the lanes whose bell should be rung.
+
+    `half_full` names accounts that have just come to hold half of their quota.
+    """
 
     now_ms: int
     config_version: int
     rings: tuple[str, ...]
     verdicts: tuple[Verdict, ...]
+    half_full: tuple[str, ...] = ()
 
 
 class Claim(NamedTuple):

@@ -39,7 +39,7 @@ _SIGNATURE: Final = re.compile(r"v=([0-9]{1,16}),d=([0-9a-f]{64})")
 _ONCE_PER_CALL: Final = frozenset({"call_started", ENDED, ANALYZED})
 _CALL_KINDS: Final = _ONCE_PER_CALL | {"transcript_updated"}
 _CHAT_KINDS: Final = frozenset({"chat_started", "chat_ended", "chat_analyzed"})
-_TRANSFER: Final = "transfer_"
+_TRANSFERS: Final = frozenset({"transfer_started", "transfer_bridged", "transfer_cancelled", "transfer_ended"})
 # Reasons for a call that was never connected, when it has no start; some samples carry a call_status of long before.
 _UNCONNECTED_PREFIXES: Final = ("dial_", "error_")
 _UNCONNECTED_REASONS: Final = frozenset({
@@ -133,7 +133,7 @@ def read(body: bytes) -> CallEvent:
 
 
 def _conversation_id(kind: str, call: _Call, chat: _Chat) -> str | None:
-    if kind in _CALL_KINDS or kind.startswith(_TRANSFER):
+    if kind in _CALL_KINDS or kind in _TRANSFERS:
         return needed(call.call_id, "call.call_id")
     if kind in _CHAT_KINDS:
         return needed(chat.chat_id, "chat.chat_id")
@@ -150,7 +150,7 @@ def _dedupe(kind: str, conversation_id: str, call: _Call, body: bytes) -> tuple[
     """Retell sends each call event once per call; transfers and transcripts come several times."""
     if kind in _ONCE_PER_CALL or kind in _CHAT_KINDS:
         return kind, conversation_id
-    start = integer(call.start_timestamp) if kind.startswith(_TRANSFER) else None
+    start = integer(call.start_timestamp) if kind in _TRANSFERS else None
     return kind, conversation_id, fingerprint(body) if start is None else str(start)
 
 

@@ -111,6 +111,9 @@ def migrate(settings: Settings) -> None:
     database = Database(postgres_engine(settings, pool_size=1))
     try:
         with database.begin() as connection:
+            # A migration may take longer than any other statement, and waits for whoever migrates already.
+            for limit in ("statement_timeout", "lock_timeout"):
+                connection.execute(select(func.set_config(limit, "0", True)))
             connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
             config = _alembic()
             config.attributes["connection"] = connection

@@ -52,6 +52,8 @@ def drop_before(connection: Connection, day: date) -> list[str]:
 def _take_turns(connection: Connection) -> None:
     connection.execute(select(func.pg_advisory_xact_lock(_LOCK)))
     connection.execute(select(func.set_config("lock_timeout", _LOCK_TIMEOUT, True)))
+    # Moving and dropping a day's rows may take longer than any other statement.
+    connection.execute(select(func.set_config("statement_timeout", "0", True)))
 
 
 def _name(table: str, day: date) -> str:

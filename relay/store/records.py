@@ -121,7 +121,14 @@ def write(
     attempts: Sequence[AttemptRecord],
     sessions: Sequence[SessionRecord],
 ) -> None:
-    """Write records; each list holds a row at most once by its key. Safe to repeat."""
+    """Write records; each list holds a row at most once by its key. Safe to repeat.
+
+    Rows are written in the order of their keys, so that two processes never wait for each other's locks in a circle.
+    """
+    events = sorted(events, key=lambda row: row.id)
+    deliveries = sorted(deliveries, key=lambda row: (row.event_id, row.endpoint_id))
+    attempts = sorted(attempts, key=lambda row: (row.event_id, row.endpoint_id, row.number))
+    sessions = sorted(sessions, key=lambda row: (row.account_id, row.id))
     _rows(connection, _EVENTS, events)
     _rows(connection, _DELIVERIES, deliveries)
     _rows(connection, _ATTEMPTS, attempts)

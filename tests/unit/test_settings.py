@@ -93,7 +93,7 @@ def test_what_is_needed_is_asked_for_by_name(name: str, value: str | None) -> No
     environ = {key: given for key, given in NEEDED.items() if key != name}
     if value is not None:
         environ[name] = value
-    with pytest.raises(SettingsError, match=f"^{name} is not set; give "):
+    with pytest.raises(SettingsError, match=f"^{name} is not set: give "):
         Settings.from_environ(environ)
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
 from relay.calls import CallEvent, Facts
-from relay.delivery.dispatch import Dispatched, Dispatcher, Posting, refusal, settled
+from relay.delivery.dispatch import Dispatched, Dispatcher, Posting, ending, refusal, settled
 from relay.delivery.retry import AttemptResult, Failure
 from relay.delivery.transport import Finished
 from relay.directory import AccountView, Directory
@@ -22,6 +23,8 @@ from relay.store.snapshot import AccountConfig, EndpointConfig
 
 NOW_MS = 1_770_811_500_000
 END_MS = NOW_MS + 3_600_000
+HOUR_MS = 3_600_000
+RETENTION = timedelta(hours=96)
 RING = KeyRing("a passphrase for tests only, long enough to be taken")
 SIGNING_SECRET = "whsec_" + base64.b64encode(b"0" * 32).decode()
 BODY = b'{"event":"call_analyzed","call":{"transcript":"hello"}}'
@@ -95,7 +98,7 @@ class OneAccount(Directory):
 def dispatch(
     claim: Claim, *endpoints: EndpointConfig, now_ms: int = NOW_MS, error: Exception | None = None, ring: KeyRing = RING
 ) -> Dispatched | Settlement:
-    dispatcher = Dispatcher(OneAccount(*(endpoints or (an_endpoint(),)), error=error), ring)
+    dispatcher = Dispatcher(OneAccount(*(endpoints or (an_endpoint(),)), error=error), ring, retention=RETENTION)
     return dispatcher.dispatch(claim, redis_now_ms=now_ms, now_ms=now_ms)
 
 
@@ -136,7 +139,30 @@ def outcome(settlement: Settlement) -> AttemptOutcome:
 )
 def test_gives_up_without_a_request(claim: dict[str, Any], endpoint: dict[str, Any], code: str | None) -> None:
     """Poison, an endpoint that takes nothing, and a second attempt where only one is allowed."""
-    assert refusal(a_claim(**claim), an_endpoint(**endpoint)) == code
+    assert refusal(a_claim(**claim), an_endpoint(**endpoint), redis_now_ms=NOW_MS) == code
+
+
+@pytest.mark.parametrize(
+    ("retention_hours", "hours"),
+    [
+        (2, 1),  # its own retention less the margin for a replay, however long another endpoint keeps the event
+        (None, 95),  # the setting's default
+        (700, 500),  # never longer than the event itself
+        (0, 500),  # one attempt, whenever it comes
+    ],
+)
+def test_each_endpoint_has_its_own_end(retention_hours: int | None, hours: int) -> None:
+    """The event's end is the latest of its endpoints; a unit ends when its own endpoint asks for it."""
+    claim = a_claim(accepted_ms=NOW_MS, end_ms=NOW_MS + 500 * HOUR_MS)
+    own = ending(claim, an_endpoint(retention_hours=retention_hours), default=RETENTION)
+    assert own.end_ms == NOW_MS + hours * HOUR_MS
+
+
+def test_nothing_is_sent_long_after_the_end() -> None:
+    """A last attempt comes at the end; a unit found ten minutes later is given up."""
+    claim = a_claim()
+    assert refusal(claim, an_endpoint(), redis_now_ms=END_MS + 599_000) is None
+    assert refusal(claim, an_endpoint(), redis_now_ms=END_MS + 601_000) == "retention_ended"
 
 
 @pytest.mark.parametrize(
@@ -201,7 +227,7 @@ def test_an_endpoint_without_retention_gets_a_single_attempt(hours: int | None) 
 
 def test_a_changed_endpoint_is_signed_anew() -> None:
     """Its prepared keys are kept only as long as its configuration."""
-    dispatcher = Dispatcher(OneAccount(an_endpoint()), RING)
+    dispatcher = Dispatcher(OneAccount(an_endpoint()), RING, retention=RETENTION)
     before = sent(dispatcher.dispatch(a_claim(), redis_now_ms=NOW_MS, now_ms=NOW_MS))
     dispatcher._directory = OneAccount(an_endpoint(webhook_secret="changed"))
     after = sent(dispatcher.dispatch(a_claim(), redis_now_ms=NOW_MS, now_ms=NOW_MS))
