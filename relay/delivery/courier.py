@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.delivery.dispatch import Dispatcher, Posting, settled
+from relay.delivery.quarantine import Quarantine
 from relay.delivery.transport import Finished, Transport
 from relay.directory import Directory
 from relay.errors import Unavailable
@@ -44,12 +45,10 @@ DRAIN_SECONDS: Final = 25.0
 
 @dataclass(slots=True)
 class _RoundTrip:
-    """One round trip to Redis under way: what it settles, whether it claims, and since when."""
+    """One round trip to Redis under way: what it settles, and since when."""
 
     future: Future[Claims | None]
     settlements: list[Settlement]
-    claims: bool
-    alone: bool
     began: float
 
 
@@ -86,7 +85,7 @@ class Courier:
         self._next_look = 0.0
         self._linger_until = 0.0
         self._quiet = False
-        self._drain = False
+        self._quarantine = Quarantine()
         self._redis_ahead_ms = 0
         self._rung = threading.Event()
         self._stopping_since: float | None = None
@@ -146,9 +145,10 @@ class Courier:
     def _can_claim(self) -> bool:
         if self._stopping_since is not None or self._quiet:
             return False
-        if self._drain:
-            return self._transport.in_flight == 0
-        return self._transport.in_flight < self._slots and self._bytes_in_flight < _MOST_BYTES
+        in_flight = self._transport.in_flight
+        if in_flight >= self._slots or self._bytes_in_flight >= _MOST_BYTES:
+            return False
+        return not self._quarantine.holds(time.monotonic(), in_flight)
 
     def _take_in(self, finished: Finished) -> None:
         posting: Posting = finished.ticket
@@ -191,10 +191,9 @@ class Courier:
         self._rung.clear()
         settlements, self._ended = self._ended, []
         most = min(_MOST_PER_CLAIM, self._slots - self._transport.in_flight) if look else 0
-        alone = self._transport.in_flight == 0
         room = _MOST_BYTES - self._bytes_in_flight
-        future = self._redis.submit(self._exchange, settlements, most, alone, room)
-        self._round_trip = _RoundTrip(future, settlements, look, alone, now)
+        future = self._redis.submit(self._exchange, settlements, most, self._quarantine.is_due(now), room)
+        self._round_trip = _RoundTrip(future, settlements, now)
         future.add_done_callback(lambda _: self._transport.wake())
 
     def _exchange(self, settlements: list[Settlement], most: int, alone: bool, room: int) -> Claims | None:
@@ -220,8 +219,7 @@ class Courier:
             return
         self._redis_ahead_ms = claims.now_ms - int(time.time() * 1000)
         self._directory.saw(claims.config_version)
-        # A suspect flies alone: nothing else is claimed until it has landed.
-        self._drain = claims.drain or any(unit.is_suspect for unit in claims.units)
+        self._quarantine.saw(claims, now)
         self._send(claims, trip.began)
         self._plan_next_look(claims, now)
 
@@ -255,6 +253,7 @@ class Courier:
                 self._settle_later(Settlement(claim, Verb.RELEASE))  # this process stood still since it claimed
             else:
                 self._bytes_in_flight += len(claim.sealed or b"")
+                self._quarantine.started(time.monotonic())
                 self._transport.start(job.request, job.posting)
 
     def _redis_now_ms(self) -> int:

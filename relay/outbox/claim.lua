@@ -1,6 +1,6 @@
 -- claim: lease waiting units, fairly over the lane's keys.
--- ARGV: lane, most units, most bytes, lease ms, alone (1: nothing else is in flight here), content (1: sealed bytes too)
--- Reply: {now, config version, more (1: there is more to claim), drain (1: a suspect waits; finish what is in flight, then claim alone),
+-- ARGV: lane, most units, most bytes, lease ms, alone (1: a suspect first, and nothing besides), content (1: sealed too)
+-- Reply: {now, config version, more (1: there is more to claim), drain (1: a suspect waits to be claimed alone),
 --         then for each unit: {key, id, token, attempts, claims, accepted ms, end ms, gate state, facts, sealed}}
 
 local lane, left, bytes_left, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])

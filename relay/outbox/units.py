@@ -85,7 +85,7 @@ class Claim(NamedTuple):
 
 
 class Claims(NamedTuple):
-    """The answer of one claim call. `drain`: a suspect waits to be claimed alone, once nothing is in flight."""
+    """The answer of one claim call. `drain`: a suspect waits to be claimed alone."""
 
     now_ms: int
     config_version: int

@@ -30,7 +30,7 @@ def test_redis_that_is_killed_loses_nothing_that_was_accepted(
     stack: Stack, traffic: Traffic, kills: int, events: int
 ) -> None:
     """F4: kill -9 under load and a restart over its append-only file; what was answered 2xx is all there."""
-    stack.start("web", "worker")
+    processes = stack.start("web", "worker")
 
     with traffic.steady(range(events), per_second=PER_SECOND):
         for kill in range(1, kills + 1):
@@ -42,6 +42,7 @@ def test_redis_that_is_killed_loses_nothing_that_was_accepted(
     traffic.send_refused_again()
     assert len(traffic.accepted) == events
     traffic.assert_ledgers_agree(within_seconds=LEASE_SECONDS + 15)
+    assert [process.is_running for process in processes] == [True, True]
 
 
 def test_redis_that_hangs_is_answered_503_in_time(stack: Stack, traffic: Traffic) -> None:
