@@ -1,5 +1,5 @@
 # Everything a newcomer needs: `make demo` and `make test` set themselves up.
-PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c "import venv" 2>/dev/null && { echo $$p; break; }; done)
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do $$p -c "import venv, ensurepip" 2>/dev/null && { echo $$p; break; }; done)
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/installed
@@ -10,7 +10,7 @@ install: $(STAMP)
 
 $(STAMP): requirements-dev.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Switchhook needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { rm -rf $(VENV) && $(PYTHON) -m venv $(VENV); }
 	@echo "installing the pinned dependencies into $(VENV) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -18,7 +18,7 @@ $(STAMP): requirements-dev.txt pyproject.toml
 
 # make demo ONCE=1 plays one round and exits.
 demo: install
-	@$(BIN)/switchhook demo $(if $(ONCE),--once)
+	@$(BIN)/switchhook demo $(if $(filter 1,$(ONCE)),--once)
 
 test: install
 	@$(BIN)/python -m pytest -m "not heavy"

@@ -34,6 +34,19 @@ def test_uses_a_connection_again(serve: Serve, transport: Transport) -> None:
     assert server.connections == 1
 
 
+def test_a_port_that_never_answers_looks_to_tenants_like_a_closed_one(transport: Transport) -> None:
+    """A filtered port gives no sign: neither its code nor its timing may tell it from one that refuses."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as silent, ExitStack() as waiting:
+        for _ in range(4):  # fills the backlog: later connections are not even acknowledged
+            one = waiting.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(silent.getsockname())
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        result = post(transport, url, deadline_ms=700).result
+    assert result.failure is Failure.CONNECT_TIMED_OUT
+    assert (result.tenant_code, result.shows_duration) == ("unreachable", False)
+
+
 def _keep_answering(connection: socket.socket) -> None:
     while read_request(connection):
         connection.sendall(OK)

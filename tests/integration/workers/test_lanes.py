@@ -249,3 +249,26 @@ def test_sessions_of_running_calls_are_active_until_billing_ends_them(
     with database.begin() as connection:
         (session,) = sessions.page(connection, account_id=account_id)
     assert (session.status, session.cost) == ("completed", Decimal("0.1"))
+
+
+def test_outcomes_of_a_dead_recorder_are_recorded_while_others_keep_coming(
+    outbox: Outbox,
+    redis_client: redis.Redis,
+    database: Database,
+    account_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What a killed worker had read is found by the clock, not by a quiet moment."""
+    monkeypatch.setattr("relay.outbox.outcomes._ABANDONED_MS", 0)
+    monkeypatch.setattr("workers.record._ABANDONED_SECONDS", 0.0)
+    lost = commit(outbox, account_id, 1)
+    dead = OutcomeReader(redis_client, consumer="dead")
+    dead.read(most=10)  # makes the group
+    assert len(dead.read(most=10)) == 1
+    lane = record_lane(redis_client, database, [])
+    for number in range(2, 6):
+        commit(outbox, account_id, number)
+        lane.step()
+    with database.begin() as connection:
+        recorded = set(connection.execute(text("SELECT id FROM events")).scalars())
+    assert lost in recorded

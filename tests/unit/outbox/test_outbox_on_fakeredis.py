@@ -717,3 +717,14 @@ def test_an_audit_finds_every_unit_and_how_late_the_first_is(outbox: Outbox, clo
     audit = outbox.audit("relay")
     assert audit == Audit(waiting=10, in_flight=1, late_ms=1_234, accepted=14, delivered=1, dead=1, lost=1, keys=1)
     assert audit.unaccounted == 0
+
+
+def test_names_an_account_once_when_half_of_its_quota_is_filled(outbox: Outbox) -> None:
+    """The crossing is told, not the state: an alarm rings once."""
+    told = []
+    for number in range(4):
+        admission = Admission(
+            f"evt_{number}", "acc_1", b"facts", b"x" * 30, 60_000, 50_000, 100, (Unit("relay", "ep_1"),)
+        )
+        told.append(outbox.accept([admission]).half_full)
+    assert told == [(), ("acc_1",), (), ()]
