@@ -46,7 +46,7 @@ def test_redis_that_is_killed_loses_nothing_that_was_accepted(
 
 
 def test_redis_that_hangs_is_answered_503_in_time(stack: Stack, traffic: Traffic) -> None:
-    """F5: 503 within 2.5 s with a time to come again, however many wait; working again 5 s after Redis at most."""
+    """F5: 503 within 2.5 s, however many wait; working again within 5 s of its return."""
     stack.start("web", "worker")
     assert traffic.send(0) == 200
     stack.redis_server.pause()
