@@ -82,6 +82,7 @@ class Courier:
         self._ended: list[Settlement] = []
         self._ended_since = 0.0
         self._bytes_in_flight = 0
+        self._unsent = 0
         self._next_look = 0.0
         self._linger_until = 0.0
         self._quiet = False
@@ -106,12 +107,12 @@ class Courier:
         while not self._is_finished():
             for finished in self._transport.step(self._wait_seconds()):
                 self._take_in(finished)
-            trip = self._round_trip
-            if trip is not None and trip.future.done():
-                self._round_trip = None
-                self._conclude(trip)
+            claims = self._concluded_claims()
             if self._round_trip is None:
+                # Before what was claimed is sent: Redis and the sockets work at the same time.
                 self._begin_round_trip()
+            if claims is not None:
+                self._send(*claims)
         self._redis.shutdown()
         self._transport.close()
 
@@ -145,10 +146,14 @@ class Courier:
     def _can_claim(self) -> bool:
         if self._stopping_since is not None or self._quiet:
             return False
-        in_flight = self._transport.in_flight
+        in_flight = self._flying()
         if in_flight >= self._slots or self._bytes_in_flight >= _MOST_BYTES:
             return False
         return not self._quarantine.holds(time.monotonic(), in_flight)
+
+    def _flying(self) -> int:
+        """Units that were claimed and have not ended: sent, or about to be."""
+        return self._transport.in_flight + self._unsent
 
     def _take_in(self, finished: Finished) -> None:
         posting: Posting = finished.ticket
@@ -179,9 +184,7 @@ class Courier:
             return
         self._quiet = False
         settle = bool(self._ended) and (
-            len(self._ended) >= _SETTLE_MANY
-            or now - self._ended_since >= _SETTLE_SECONDS
-            or not self._transport.in_flight
+            len(self._ended) >= _SETTLE_MANY or now - self._ended_since >= _SETTLE_SECONDS or not self._flying()
         )
         look = self._can_claim() and (settle or self._rung.is_set() or now >= self._next_look)
         if not settle and not look:
@@ -190,7 +193,7 @@ class Courier:
             return
         self._rung.clear()
         settlements, self._ended = self._ended, []
-        most = min(_MOST_PER_CLAIM, self._slots - self._transport.in_flight) if look else 0
+        most = min(_MOST_PER_CLAIM, self._slots - self._flying()) if look else 0
         room = _MOST_BYTES - self._bytes_in_flight
         future = self._redis.submit(self._exchange, settlements, most, self._quarantine.is_due(now), room)
         self._round_trip = _RoundTrip(future, settlements, now)
@@ -204,7 +207,12 @@ class Courier:
             return self._outbox.claim(RELAY, most=most, most_bytes=room, alone=alone, content=True)
         return self._outbox.settle_and_claim(RELAY, settlements, most=most, most_bytes=room, alone=alone)[1]
 
-    def _conclude(self, trip: _RoundTrip) -> None:
+    def _concluded_claims(self) -> tuple[Claims, float] | None:
+        """What a round trip that has ended claimed, and when it began; None if none has ended or asked for units."""
+        trip = self._round_trip
+        if trip is None or not trip.future.done():
+            return None
+        self._round_trip = None
         now = time.monotonic()
         try:
             claims = trip.future.result()
@@ -212,16 +220,18 @@ class Courier:
             # Settling is safe to repeat: what was settled is found settled.
             self._ended = trip.settlements + self._ended
             self._quiet, self._next_look = True, now + _REDIS_PAUSE_SECONDS
-            return
+            return None
         if trip.settlements:
             self._on_settled()
         if claims is None:
-            return
+            return None
+        self._unsent = len(claims.units)
+        self._bytes_in_flight += sum(len(claim.sealed or b"") for claim in claims.units)
         self._redis_ahead_ms = claims.now_ms - int(time.time() * 1000)
         self._directory.saw(claims.config_version)
         self._quarantine.saw(claims, now)
-        self._send(claims, trip.began)
         self._plan_next_look(claims, now)
+        return claims, trip.began
 
     def _plan_next_look(self, claims: Claims, now: float) -> None:
         if claims.units:
@@ -246,15 +256,20 @@ class Courier:
             job = self._dispatcher.dispatch(claim, redis_now_ms=claims.now_ms, now_ms=now_ms)
             if isinstance(job, Settlement):
                 _log_unsent(claim, job)
-                self._settle_later(job)
+                self._give_back(claim, job)
             elif (
                 time.monotonic() > began + self._lease_seconds - job.request.deadline_ms / 1000 - _LEASE_RESERVE_SECONDS
             ):
-                self._settle_later(Settlement(claim, Verb.RELEASE))  # this process stood still since it claimed
+                self._give_back(claim, Settlement(claim, Verb.RELEASE))  # this process stood still since it claimed
             else:
-                self._bytes_in_flight += len(claim.sealed or b"")
                 self._quarantine.started(time.monotonic())
                 self._transport.start(job.request, job.posting)
+
+        self._unsent = 0
+
+    def _give_back(self, claim: Claim, settlement: Settlement) -> None:
+        self._bytes_in_flight -= len(claim.sealed or b"")
+        self._settle_later(settlement)
 
     def _redis_now_ms(self) -> int:
         return int(time.time() * 1000) + self._redis_ahead_ms

@@ -18,7 +18,19 @@ redis.call('DEL', P .. 'nothing')  -- see claim.lua: the first write must free m
 local touched, totals = {}, {}
 local FINAL = { done = 'delivered', dead = 'dead', lost = 'lost' }
 
+-- The ordinary end, in half the calls: the last open unit of an event of which nothing died and nothing was lost.
+local function close_last(u, event)
+  local e = redis.call('HMGET', event, 'o', 'd', 'l', 'a', 'z')
+  if e[1] ~= '1' or e[2] or e[3] then return false end
+  redis.call('DEL', P .. 'sealed:' .. u.id, P .. 'facts:' .. u.id)
+  if lane == 'relay' then redis.call('ZREM', P .. 'ends', u.id) end
+  if e[5] ~= '0' then redis.call('DECRBY', P .. 'bytes:' .. e[4], e[5]) end
+  redis.call('SET', event, 1, 'PX', SPENT_TTL)
+  return true
+end
+
 local function close(u, event)
+  if u.verb == 'done' and close_last(u, event) then return end
   local n_field = unit_field('n', lane, u.key)
   if u.verb == 'lost' then redis.call('HSET', event, 'l', 1) end
   if u.verb == 'dead' and not u.shred and lane == 'relay' then
@@ -67,12 +79,16 @@ local function release_all(key)
   end
 end
 
+local in_good_order = {}  -- keys whose gate this call has found closed, with nothing to earn
+
 local function judge(key, verdict)
-  if verdict == 'none' then return end
+  if verdict == 'none' or (verdict == 'ok' and in_good_order[key]) then return end
+  in_good_order[key] = nil
   local gate = P .. 'gate:' .. key
   local g = redis.call('HMGET', gate, 'cap', 'state', 'fails', 'opens', 'until')
   local cap, state = tonumber(g[1] or CAP_FIRST), g[2]
   if verdict == 'ok' then
+    in_good_order[key] = cap >= CAP_MOST or nil
     if cap < CAP_MOST then redis.call('HSET', gate, 'cap', math.min(CAP_MOST, cap * 2)) end
     if g[3] then redis.call('HDEL', gate, 'fails', 'opens') end
     if state == 'open' then
@@ -102,7 +118,8 @@ local function settle(u)
   local line, fly = P .. 'line:' .. lane .. ':' .. u.key, P .. 'fly:' .. lane .. ':' .. u.key
   local event = P .. 'event:' .. u.id
   if u.verb == 'done' then
-    local found = redis.call('ZREM', fly, u.id) + redis.call('ZREM', line, u.id)
+    local found = redis.call('ZREM', fly, u.id)
+    if found == 0 then found = redis.call('ZREM', line, u.id) end
     if found == 0 then found = redis.call('ZREM', P .. 'suspects:' .. lane, u.key .. ' ' .. u.id) end
     if found == 0 then return 'stale' end
   else
