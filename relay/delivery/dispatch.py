@@ -124,7 +124,7 @@ def ending(claim: Claim, endpoint: EndpointConfig, *, default: timedelta) -> Cla
         return claim
     retention = default if endpoint.retention_hours is None else timedelta(hours=endpoint.retention_hours)
     own_end_ms = claim.accepted_ms + retry_window(retention) // timedelta(milliseconds=1)
-    return claim._replace(end_ms=min(claim.end_ms, own_end_ms))
+    return claim if claim.end_ms <= own_end_ms else claim._replace(end_ms=own_end_ms)
 
 
 def refusal(claim: Claim, endpoint: EndpointConfig, *, redis_now_ms: int) -> str | None:

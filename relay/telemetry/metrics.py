@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from prometheus_client import (
@@ -93,7 +94,12 @@ _recorded = Counter(
 
 def record_ingress(provider: str, outcome: str) -> None:
     """A webhook was answered. `outcome` is new, repeat or an error's code."""
-    _ingress_requests.labels(provider, outcome).inc()
+    _ingress_of(provider, outcome).inc()
+
+
+@lru_cache(maxsize=1024)
+def _ingress_of(provider: str, outcome: str) -> Counter:
+    return _ingress_requests.labels(provider, outcome)
 
 
 def record_body_refused(provider: str) -> None:
@@ -108,8 +114,13 @@ def record_accept(seconds: float) -> None:
 
 def record_attempt(outcome: str, seconds: float) -> None:
     """A delivery was attempted. Answers other than 2xx are counted by their hundreds: labels stay few."""
-    _attempts.labels(f"{outcome[:6]}xx" if outcome.startswith("http_") else outcome).inc()
+    _attempts_of(outcome).inc()
     _attempt_seconds.observe(seconds)
+
+
+@lru_cache(maxsize=1024)
+def _attempts_of(outcome: str) -> Counter:
+    return _attempts.labels(f"{outcome[:6]}xx" if outcome.startswith("http_") else outcome)
 
 
 def record_lag(seconds: float) -> None:
