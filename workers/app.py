@@ -26,7 +26,7 @@ from relay.directory import Directory, Mirror
 from relay.errors import NotFound, Unavailable
 from relay.outbox import Outbox, fitness
 from relay.outbox.outcomes import OutcomeReader
-from relay.outbox.ring import Bell, Quieter
+from relay.outbox.ring import Bell, unmute
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import endpoints
@@ -60,15 +60,14 @@ class Worker:
         self.outbox = Outbox(self.client)
         self._bell = Bell(app, self.client)
         self.hosts: dict[str, Host] = {}
-        self._settings = settings
         if queues.RECORD in lanes:
             reader = OutcomeReader(self.client, consumer=f"{socket.gethostname()}:{os.getpid()}")
             record = RecordLane(reader, self.database, on_gone=self._endpoint_gone)
             self.hosts[queues.RECORD] = Lane(queues.RECORD, record.step)
         if queues.BILLING in lanes:
             charge = ChargeLane(self.outbox, self.database)
-            quieter = Quieter(self.client, queues.BILLING)
-            self.hosts[queues.BILLING] = Lane(queues.BILLING, charge.step, before_look=quieter.silence_ends)
+            before_look = partial(unmute, self.client, queues.BILLING)
+            self.hosts[queues.BILLING] = Lane(queues.BILLING, charge.step, before_look=before_look)
         if queues.RELAY in lanes:
             self.hosts[queues.RELAY] = DeliveryThread(
                 settings,
@@ -77,7 +76,6 @@ class Worker:
                 on_settled=lambda: self.wake(queues.RECORD),
                 on_more=lambda: self._bell.ring(queues.RELAY),
             )
-
         # Not left to beat: what has ended must give its bytes back, or its account would be refused for good.
         self.hosts[queues.UPKEEP] = Lane(queues.UPKEEP, self._sweep, tick_seconds=_SWEEP_SECONDS)
 

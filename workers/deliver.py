@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from relay.connections import redis_client
 from relay.delivery.courier import DRAIN_SECONDS, Courier
@@ -13,7 +14,7 @@ from relay.delivery.dispatch import Dispatcher
 from relay.delivery.transport import Transport
 from relay.directory import Directory
 from relay.outbox import LEASE_MS, Outbox
-from relay.outbox.ring import Quieter
+from relay.outbox.ring import unmute
 from relay.queues import RELAY
 from relay.sealing import KeyRing
 from relay.settings import Settings
@@ -43,7 +44,7 @@ class DeliveryThread:
             lease_seconds=LEASE_MS / 1000,
             on_settled=on_settled,
             on_more=on_more,
-            on_idle=Quieter(client, RELAY).silence_ends,
+            on_idle=partial(unmute, client, RELAY),
         )
         self._thread = threading.Thread(target=self._run, name="courier", daemon=True)
 

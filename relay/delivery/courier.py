@@ -230,6 +230,8 @@ class Courier:
         self._redis_ahead_ms = claims.now_ms - int(time.time() * 1000)
         self._directory.saw(claims.config_version)
         self._quarantine.saw(claims, now)
+        if claims.units:
+            self._quarantine.started(now)  # they are as good as sent: no suspect is claimed beside them
         self._plan_next_look(claims, now)
         return claims, trip.began
 
@@ -262,9 +264,7 @@ class Courier:
             ):
                 self._give_back(claim, Settlement(claim, Verb.RELEASE))  # this process stood still since it claimed
             else:
-                self._quarantine.started(time.monotonic())
                 self._transport.start(job.request, job.posting)
-
         self._unsent = 0
 
     def _give_back(self, claim: Claim, settlement: Settlement) -> None:

@@ -25,7 +25,7 @@ class Quarantine:
         self._last_start = 0.0
 
     def started(self, now: float) -> None:
-        """A request has begun."""
+        """Requests have begun, or are about to."""
         self._last_start = now
 
     def saw(self, claims: Claims, now: float) -> None:

@@ -103,7 +103,7 @@ class Intake:
 
         def prove() -> _Proved:
             if secret:
-                candidates = self._opened_by(secret)
+                candidates = self._directory.templates_of_secret(secret)
             elif route == "complete" and signature:
                 candidates = self._signed_by_elevenlabs(body, signature)
             else:
@@ -171,9 +171,6 @@ class Intake:
                 return call.session_hint, template
         session_id = derived_session_id(view.account_id, call.provider, call.conversation_id)
         return session_id, template or view.template_of_agent(call.provider, call.agent_id)
-
-    def _opened_by(self, secret: str) -> list[tuple[AccountView, TemplateConfig]]:
-        return self._directory.templates_of_secret(secret)
 
     def _signed_by_elevenlabs(self, body: Content, signature: str | None) -> list[tuple[AccountView, TemplateConfig]]:
         """The templates of the agent that the body names, in accounts with a source whose secret proves the body."""

@@ -48,18 +48,14 @@ class Bell:
         try:
             self._app.send_task(BELLS[lane], retry=False, expires=BELL_SECONDS)
         except Exception:
-            with contextlib.suppress(redis.RedisError):
-                self._client.delete(keys.ring(lane))  # so that the next accept rings again
+            unmute(self._client, lane)
 
 
-class Quieter:
-    """Keeps a lane's bell from being rung while its worker looks by itself, and lets it ring again."""
+def unmute(client: redis.Redis, lane: str) -> None:
+    """Let the next accept ring a lane's bell again.
 
-    def __init__(self, client: redis.Redis, lane: str) -> None:
-        self._client = client
-        self._key = keys.ring(lane)
-
-    def silence_ends(self) -> None:
-        """From now on the next accept rings."""
-        with contextlib.suppress(redis.RedisError):
-            self._client.delete(self._key)
+    While a bell is on its way accept rings no other, for 5 s: a worker that looks by itself leaves it so, and says
+    with this that from now on it waits to be rung.
+    """
+    with contextlib.suppress(redis.RedisError):
+        client.delete(keys.ring(lane))

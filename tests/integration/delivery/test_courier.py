@@ -260,6 +260,19 @@ def test_a_unit_whose_processes_died_four_times_is_still_delivered(relay: Relay,
     assert relay.await_outcome(event_id).status == "delivered"
 
 
+def test_a_suspect_is_not_sent_beside_what_was_claimed_a_moment_ago(relay: Relay, held: HeldReceiver) -> None:
+    """What was just claimed has to prove harmless for a second first, though it is not sent yet."""
+    suspect = relay.accept(relay.endpoint(held), rings=False)
+    _die_with(relay, 4)
+    # More keys than one claim visits, so that the next one follows at once.
+    ordinary = [relay.accept(relay.endpoint(held), rings=False) for _ in range(80)]
+    relay.start()
+    sent = {post.event_id: post.at for post in held.await_posts(81, within_seconds=20)}
+    before = [sent[event_id] for event_id in ordinary if sent[event_id] < sent[suspect]]
+    assert before
+    assert sent[suspect] - max(before) > 0.5
+
+
 # -- no retention
 
 

@@ -54,3 +54,12 @@ def test_suspect_that_lands_early_holds_nobody() -> None:
     quarantine = Quarantine()
     quarantine.saw(answer(waiting=False, claims=3), 10.0)
     assert not quarantine.holds(10.2, 0)
+
+
+def test_units_about_to_be_sent_count_as_flying() -> None:
+    """What was claimed a moment ago is waited for, though an older request has long proved harmless."""
+    quarantine = Quarantine()
+    quarantine.started(10.0)
+    quarantine.saw(answer(waiting=True), 20.0)
+    quarantine.started(20.0)
+    assert quarantine.holds(20.5, 257)
