@@ -3,43 +3,67 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import click
 import msgspec
 
-from bench import measures
-from bench.stack import stack
+from bench import cold, idle, latency, memory, throughput
+from bench.backlog import reset
+from bench.lines import Line
+from bench.stack import Stack, stack
 
-MEASURES = ("accept", "deliver", "charge", "lag")
+_LARGE_BYTES = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class Amounts:
+    """How much of everything."""
+
+    events: int
+    backlog: int
+    seconds: int
+    size_bytes: int
+
+    @property
+    def large_events(self) -> int:
+        return max(1, self.events // 10)
+
+
+MEASURES: dict[str, Callable[[Stack, Amounts], Iterator[Line]]] = {
+    "accept": lambda s, a: throughput.accept(s, count=a.events, size_bytes=a.size_bytes),
+    "deliver": lambda s, a: throughput.deliver(s, count=a.events, size_bytes=a.size_bytes),
+    "charge": lambda s, a: throughput.charge(s, count=a.events),
+    "lag": lambda s, a: latency.at_1000(s, seconds=a.seconds, size_bytes=a.size_bytes),
+    "memory": lambda s, a: memory.redis_bytes(s, count=a.events, size_bytes=a.size_bytes),
+    "accept-64k": lambda s, a: throughput.accept(s, count=a.large_events, size_bytes=_LARGE_BYTES),
+    "deliver-64k": lambda s, a: throughput.deliver(s, count=a.large_events, size_bytes=_LARGE_BYTES),
+    "backlog": lambda s, a: memory.backlog(s, count=a.backlog, size_bytes=a.size_bytes),
+    "cold": lambda s, a: cold.deliver_tls_cold(s, size_bytes=a.size_bytes),
+    "idle": lambda s, a: idle.idle(s, seconds=3 * a.seconds),
+}
 
 
 @click.command()
-@click.argument("names", nargs=-1, type=click.Choice(MEASURES))
+@click.argument("names", nargs=-1, type=click.Choice(list(MEASURES)))
 @click.option("--events", default=30_000, show_default=True, help="Events of each throughput measure.")
+@click.option("--backlog", default=200_000, show_default=True, help="Events of the large backlog.")
 @click.option("--seconds", default=20, show_default=True, help="Length of the measure at 1,000 events/s.")
 @click.option("--payload", "size_bytes", default=4096, show_default=True, help="Bytes of each payload.")
-def main(names: tuple[str, ...], events: int, seconds: int, size_bytes: int) -> None:
-    """Measure accept, deliver, charge and lag (default: all). Leave the machine alone meanwhile.
+def main(names: tuple[str, ...], events: int, backlog: int, seconds: int, size_bytes: int) -> None:
+    """Measure what is named (default: everything, some ten minutes). Leave the machine alone meanwhile.
 
     Each measured process has core 0 for itself; Redis, Postgres, senders and receivers share core 1.
     """
-    chosen = names or MEASURES
+    amounts = Amounts(events, backlog, seconds, size_bytes)
     with stack() as servers:
-        for name in chosen:
+        for name in names or MEASURES:
             click.echo(f"measuring {name} ...", err=True)
-            match name:
-                case "accept":
-                    lines = measures.accept(servers, count=events, size_bytes=size_bytes)
-                case "deliver":
-                    lines = measures.deliver(servers, count=events, size_bytes=size_bytes)
-                case "charge":
-                    lines = measures.charge(servers, count=events)
-                case _:
-                    lines = measures.lag(servers, seconds=seconds, size_bytes=size_bytes)
-            for measured in lines:
+            for measured in MEASURES[name](servers, amounts):
                 click.echo(msgspec.json.encode(measured).decode())
                 sys.stdout.flush()
-            measures.reset(servers)
+            reset(servers)
 
 
 if __name__ == "__main__":

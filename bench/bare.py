@@ -1,10 +1,13 @@
 """The bare limits: what each stage could do if it were nothing but its slowest part.
 
-Run as `python -m bench.bare web PORT`, `... post URL COUNT` or `... insert URL COUNT`; the last two print seconds.
+Run as `python -m bench.bare web PORT`, or as `... accept REDIS_URL COUNT BYTES`, `... post URL COUNT BYTES`,
+`... cold PORT COUNT BYTES CA_FILE` or `... insert DATABASE_URL COUNT`, which print seconds.
 """
 
 from __future__ import annotations
 
+import base64
+import ipaddress
 import sys
 import time
 from decimal import Decimal
@@ -12,11 +15,19 @@ from decimal import Decimal
 import psycopg
 from flask import Flask, Response
 
+from bench.load import Route, admissions
+from bench.tls_hosts import addresses
+from relay.connections import redis_client
 from relay.content import Content
 from relay.delivery.transport import Request, Transport
+from relay.outbox import Outbox
+from relay.sealing import KeyRing
+from relay.settings import Settings
 
 _SLOTS = 256
 _BATCH = 256
+# As many as wait at once at 64 connections.
+_GROUP = 64
 
 
 def empty_app() -> Flask:
@@ -44,12 +55,23 @@ def serve(port: int) -> None:
     ).serve()  # fmt: skip
 
 
-def post(url: str, count: int) -> float:
-    """Seconds that libcurl alone takes to post `count` bodies of 4 KB: nothing is signed, claimed or settled."""
-    import ipaddress  # noqa: PLC0415
+def accept(url: str, count: int, size_bytes: int) -> float:
+    """Seconds that accepting alone takes: events sealed before, in full groups, one script call after another."""
+    settings = Settings(database_url="", redis_url=url, keys="")
+    ring = KeyRing("k1:" + base64.b64encode(bytes(32)).decode())
+    routes = [Route("acc_bare", "src_bare", "ep_bare")]
+    load = admissions(routes, count, ring=ring, size_bytes=size_bytes, relayed=True, billed=True)
+    outbox = Outbox(redis_client(settings, timeout_seconds=30))
+    began = time.monotonic()
+    for first in range(0, count, _GROUP):
+        outbox.accept(load[first : first + _GROUP])
+    return time.monotonic() - began
 
+
+def post(url: str, count: int, size_bytes: int) -> float:
+    """Seconds that libcurl alone takes to post `count` bodies: nothing is signed, claimed or settled."""
     transport = Transport(allow=[ipaddress.ip_network("127.0.0.0/8")], user_agent="bare")
-    request = Request(url=url, headers=[b"Content-Type: application/json", b"Expect:"], body=Content(b"x" * 4096),
+    request = Request(url=url, headers=[b"Content-Type: application/json", b"Expect:"], body=Content(b"x" * size_bytes),
                       deadline_ms=15_000)  # fmt: skip
     began, started, ended = time.monotonic(), 0, 0
     while ended < count:
@@ -57,6 +79,23 @@ def post(url: str, count: int) -> float:
             transport.start(request, started)
             started += 1
         ended += len(transport.step(1.0))
+    return time.monotonic() - began
+
+
+def cold(port: int, count: int, size_bytes: int, ca_file: str) -> float:
+    """Seconds that libcurl alone takes to post one body to each of so many https hosts that it never saw."""
+    transport = Transport(allow=[ipaddress.ip_network("127.0.0.0/8")], ca_file=ca_file, user_agent="bare")
+    waiting = [
+        Request(
+            url=f"https://{address}:{port}/", headers=[b"Expect:"], body=Content(b"x" * size_bytes), deadline_ms=60_000
+        )
+        for address in addresses(count)
+    ]
+    began, ended = time.monotonic(), 0
+    while ended < count:
+        while waiting and transport.in_flight < _SLOTS:
+            transport.start(waiting.pop(), None)
+        ended += sum(finished.result.is_delivered for finished in transport.step(1.0))
     return time.monotonic() - began
 
 
@@ -77,7 +116,16 @@ def insert(url: str, count: int) -> float:
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "web":
-        serve(int(sys.argv[2]))
-    else:
-        print((post if sys.argv[1] == "post" else insert)(sys.argv[2], int(sys.argv[3])))
+    match sys.argv[1:]:
+        case ["web", port]:
+            serve(int(port))
+        case ["accept", url, count, size_bytes]:
+            print(accept(url, int(count), int(size_bytes)))
+        case ["post", url, count, size_bytes]:
+            print(post(url, int(count), int(size_bytes)))
+        case ["cold", port, count, size_bytes, ca_file]:
+            print(cold(int(port), int(count), int(size_bytes), ca_file))
+        case ["insert", url, count]:
+            print(insert(url, int(count)))
+        case _:
+            sys.exit(__doc__)

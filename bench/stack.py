@@ -21,7 +21,7 @@ from bench.receiver import Arrival
 from bench.sender import Answer
 from relay.connections import redis_client
 from relay.demo.embedded import scratch_directory, start_postgres, start_redis
-from relay.outbox import Outbox
+from relay.outbox import Outbox, keys
 from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import Settings
@@ -54,6 +54,15 @@ class Stack:
     @property
     def ring(self) -> KeyRing:
         return KeyRing(self.settings.keys)
+
+    def await_recorded(self, *, within_seconds: float) -> None:
+        """Wait until every outcome is in Postgres."""
+        client = redis_client(self.settings, timeout_seconds=30)
+        until = time.monotonic() + within_seconds
+        while client.xlen(keys.OUTCOMES):
+            if time.monotonic() > until:
+                raise RuntimeError(f"{client.xlen(keys.OUTCOMES)} outcomes are not recorded")
+            time.sleep(0.05)
 
 
 @contextmanager
@@ -125,9 +134,9 @@ def process(stack_: Stack, *command: str, core: int | None) -> Iterator[subproce
 
 
 @contextmanager
-def web(stack_: Stack, *, core: int | None) -> Iterator[None]:
+def web(stack_: Stack, *, core: int | None) -> Iterator[subprocess.Popen[bytes]]:
     """The web process, ready."""
-    with process(stack_, "web", core=core):
+    with process(stack_, "web", core=core) as started:
         deadline = time.monotonic() + 20
         while True:
             try:
@@ -137,7 +146,9 @@ def web(stack_: Stack, *, core: int | None) -> Iterator[None]:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)
-        yield
+        if core is not None:
+            pin(started.pid, core)  # once more: it has started workers and threads since
+        yield started
 
 
 class Receiving:
@@ -147,20 +158,45 @@ class Receiving:
         self.arrivals: list[Arrival] = []
 
 
+class Counting:
+    """A receiver process that keeps ids only. When it has ended, `events` says how many came how often."""
+
+    def __init__(self) -> None:
+        self.events: dict[int, int] = {}
+
+
 @contextmanager
 def receiving(stack_: Stack) -> Iterator[Receiving]:
     """The receiver, on the other core."""
-    path = stack_.directory / "arrivals"
-    port = str(stack_.receiver_port)
-    started = subprocess.Popen([sys.executable, "-m", "bench.receiver", port, str(path), str(OTHER_CORE)])
-    _wait_for_port(stack_.receiver_port)
     taken = Receiving()
-    try:
+    with _receiver(stack_, "all") as path:
         yield taken
+    taken.arrivals += msgspec.msgpack.decode(path.read_bytes(), type=list[Arrival])
+
+
+@contextmanager
+def counting(stack_: Stack) -> Iterator[Counting]:
+    """The receiver for a load that would not fit into memory."""
+    taken = Counting()
+    with _receiver(stack_, "ids") as path:
+        yield taken
+    # How often it came: how many such events.
+    taken.events = {
+        events: times for times, events in msgspec.msgpack.decode(path.read_bytes(), type=dict[int, int]).items()
+    }
+
+
+@contextmanager
+def _receiver(stack_: Stack, kept: str) -> Iterator[Path]:
+    path = stack_.directory / "arrivals"
+    arguments = [str(stack_.receiver_port), str(path), str(OTHER_CORE), kept]
+    started = subprocess.Popen([sys.executable, "-m", "bench.receiver", *arguments])
+    wait_for_port(stack_.receiver_port)
+    try:
+        yield path
     finally:
         started.terminate()
         started.wait(120)
-        taken.arrivals += msgspec.msgpack.decode(path.read_bytes(), type=list[Arrival])
 
 
 def send(stack_: Stack, requests: list[bytes], *, port: int, connections: int, rate: float) -> list[Answer]:
@@ -170,6 +206,14 @@ def send(stack_: Stack, requests: list[bytes], *, port: int, connections: int, r
     arguments = [str(port), str(source), str(result), str(OTHER_CORE), str(connections), str(rate)]
     subprocess.run([sys.executable, "-m", "bench.sender", *arguments], check=True, timeout=300)
     return msgspec.msgpack.decode(result.read_bytes(), type=list[Answer])
+
+
+def bare(*arguments: str) -> float:
+    """What `python -m bench.bare` prints, which has the measured core for itself."""
+    measured = subprocess.Popen([sys.executable, "-m", "bench.bare", *arguments], stdout=subprocess.PIPE)
+    pin(measured.pid, MEASURED_CORE)
+    output, _ = measured.communicate(timeout=120)
+    return float(output)
 
 
 def pin(pid: int, core: int) -> None:
@@ -188,7 +232,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_for_port(port: int) -> None:
+def wait_for_port(port: int) -> None:
+    """Wait until somebody listens on loopback. Raises OSError after 10 s."""
     deadline = time.monotonic() + 10
     while True:
         try:

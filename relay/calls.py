@@ -50,14 +50,15 @@ class CallEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
     """One provider event, read from a verified body.
 
     `kind` is the provider's own event type; `dedupe` the provider's key for repeats of this event (contract,
-    "Identity"); `session_hint` a session id that the payload names, which counts only within the verified account.
+    "Identity"), empty once the event's id was made of it; `session_hint` a session id that the payload names, which
+    counts only within the verified account.
     """
 
     provider: str
     kind: str
     event_class: EventClass
     conversation_id: str
-    dedupe: tuple[str, ...]
+    dedupe: tuple[str, ...] = ()
     agent_id: str | None = None
     session_hint: int | None = None
     occurred_at_ms: int | None = None
@@ -74,10 +75,13 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
     "event_id": "i", "account_id": "a", "call": "c", "session_id": "s", "accepted_at_ms": "t", "source_id": "o",
     "template_id": "m", "template_name": "n", "content_type": "y",
 }):  # fmt: skip
-    """A call event with its place in Switchhook: frozen when it is accepted, the same on every attempt."""
+    """A call event with its place in Switchhook: frozen when it is accepted, the same on every attempt.
 
-    event_id: str
-    account_id: str
+    The ids are empty only as the outbox keeps facts: it has them besides.
+    """
+
+    event_id: str = ""
+    account_id: str = ""
     call: CallEvent
     session_id: int
     accepted_at_ms: int

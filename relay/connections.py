@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Final
 
 import redis
@@ -9,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import Engine, create_engine
 
+from relay.errors import Unavailable
 from relay.settings import Settings
 
 # Within these the ingress must know whether Redis answered: a provider waits at most 10 s, a waiter 2 s in all.
@@ -44,6 +47,15 @@ def redis_client(
         options["ssl_cert_reqs"] = settings.redis_tls_verify
         options["ssl_check_hostname"] = settings.redis_tls_verify == "required"
     return redis.Redis.from_url(settings.redis_url, **options)
+
+
+@contextlib.contextmanager
+def answered() -> Iterator[None]:
+    """Turn every failure of Redis into Unavailable, without its text."""
+    try:
+        yield
+    except redis.RedisError as error:
+        raise Unavailable(f"Redis did not answer: {type(error).__name__}") from None
 
 
 def postgres_engine(settings: Settings, *, pool_size: int = 4) -> Engine:

@@ -3,6 +3,7 @@
 SwitchhookError                      500 internal_error
 ├── SettingsError                    -   a variable is missing or makes no sense; raised at start only
 ├── StatementRefused                 500 statement_refused     Postgres would refuse it again (in relay.store.database)
+├── EventIgnored                     200 event_ignored         a route that takes one type of event was sent another
 ├── BadRequest                       400 bad_request           (names the field)
 │   ├── PayloadError                 400 body_invalid          the provider's body lacks a fact that is needed
 │   ├── TargetRefused                400 target_refused        an address that must not be called (also a ValueError)
@@ -12,8 +13,12 @@ SwitchhookError                      500 internal_error
 ├── Conflict                         409 conflict
 ├── BodyTooLarge                     413 body_too_large
 ├── EncodingRefused                  415 content_encoding_refused
+├── ContextFailed                    502 context_failed        the customer's server gave an agent no usable answer
+│   └── ContextTimedOut              504 context_timeout
 └── Unavailable                      503 unavailable           nothing was stored; the sender should try again
-    └── OverQuota                    503 over_quota            this account holds too many undelivered bytes
+    ├── OverQuota                    503 over_quota            this account holds too many undelivered bytes
+    ├── BodiesFull                   503 bodies_full           this process is reading too many large bodies
+    └── ContextBusy                  503 context_busy          too many agents wait for their answers
 
 `code` is stable and may be shown to tenants; the text says what to do next. Text never quotes a body.
 """
@@ -42,6 +47,13 @@ class SettingsError(SwitchhookError):
     """A setting is missing or makes no sense; it is named in the text."""
 
     code = "settings_invalid"
+
+
+class EventIgnored(SwitchhookError):
+    """This route takes no events of this type. Nothing was stored, and sending it again changes nothing."""
+
+    status = 200
+    code = "event_ignored"
 
 
 class BadRequest(SwitchhookError):
@@ -98,6 +110,20 @@ class EncodingRefused(SwitchhookError):
     code = "content_encoding_refused"
 
 
+class ContextFailed(SwitchhookError):
+    """The template's endpoint gave no answer that could be passed on: it must be 2xx, whole, and at most 64 KiB."""
+
+    status = 502
+    code = "context_failed"
+
+
+class ContextTimedOut(ContextFailed):
+    """The template's endpoint did not answer within its deadline."""
+
+    status = 504
+    code = "context_timeout"
+
+
 class Unavailable(SwitchhookError):
     """Nothing was stored; try again shortly."""
 
@@ -111,3 +137,16 @@ class OverQuota(Unavailable):
 
     code = "over_quota"
     retry_after_seconds = 60
+
+
+class BodiesFull(Unavailable):
+    """This process is reading as many bytes of large bodies as it may; send it again."""
+
+    code = "bodies_full"
+
+
+class ContextBusy(Unavailable):
+    """As many agents as may wait for answers of their customers' servers; ask again."""
+
+    code = "context_busy"
+    retry_after_seconds = 1

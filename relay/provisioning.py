@@ -16,6 +16,7 @@ from billing.assessment import card_of
 from billing.rates import RateCard, parse_increments
 from relay.calls import MAX_FACT_CHARS
 from relay.connections import postgres_engine, redis_client
+from relay.delivery.failurewhen import checked_path
 from relay.delivery.guard import resolve_checked
 from relay.delivery.headers import checked_headers
 from relay.delivery.signing import signing_key
@@ -118,6 +119,7 @@ class Provisioning:
         signing: Signing = "standard",
         deadline_seconds: int = endpoints.DEADLINE_SECONDS,
         retention_hours: int | None = None,
+        failure_when: str | None = None,
         source_id: str | None = None,
     ) -> Endpoint:
         """An endpoint: of a source if `source_id` is given, else for the whole account."""
@@ -127,6 +129,8 @@ class Provisioning:
         _checked_range(deadline_seconds, "deadlineSeconds", 1, MAX_DEADLINE_SECONDS)
         if retention_hours is not None:
             _checked_range(retention_hours, "retentionHours", 0, MAX_RETENTION_HOURS)
+        if failure_when is not None:
+            checked_path(failure_when)
         for pattern in filters:
             _checked_text(pattern, "events", MAX_FACT_CHARS)
         return self._changing(
@@ -143,6 +147,7 @@ class Provisioning:
                 signing=signing,
                 deadline_seconds=deadline_seconds,
                 retention_hours=retention_hours,
+                failure_when=failure_when,
                 source_id=source_id,
             ),
         )

@@ -35,6 +35,7 @@ PARTITIONS: Final = "upkeep.partitions"
 RETENTION: Final = "upkeep.retention"
 MIRROR: Final = "upkeep.mirror"
 REWRITE: Final = "upkeep.rewrite"
+LOST: Final = "upkeep.lost"
 
 
 def celery_app(settings: Settings) -> Celery:
@@ -58,9 +59,13 @@ def celery_app(settings: Settings) -> Celery:
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_send_task_events=False,
+        # Its mailbox would be declared at every connect: see _queue.
+        worker_enable_remote_control=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # Redis refuses commands while it is full, cannot write its disk or is a replica: that passes, like its absence.
+        broker_channel_error_retry=True,
         # A ring that cannot be placed quickly is dropped: the tick replaces it within a second.
         broker_transport_options={
             "socket_timeout": 5,
@@ -80,6 +85,10 @@ def celery_app(settings: Settings) -> Celery:
 
 
 def _queue(name: str) -> Queue:
-    """A queue whose messages are not kept until they are acknowledged; `workers.bells` says why."""
+    """A queue whose messages are not kept until they are acknowledged; `workers.bells` says why.
+
+    Nor is it declared: bells go to it by its name. A declaration is a write that Redis refuses at maxmemory, and a
+    worker that started then, to drain it, would end.
+    """
     exchange = Exchange(name)  # type: ignore[no-untyped-call]
-    return Queue(name, exchange, routing_key=name, no_ack=True)  # type: ignore[no-untyped-call]
+    return Queue(name, exchange, routing_key=name, no_ack=True, no_declare=True)  # type: ignore[no-untyped-call]

@@ -43,6 +43,11 @@ class KeyRing:
     def __repr__(self) -> str:
         return f"KeyRing(ids={list(self._keys)})"
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The names of the keys; the first seals."""
+        return tuple(self._keys)
+
     def seal(self, plain: bytes, *, purpose: bytes, aad: bytes) -> bytes:
         """Seal under a key derived for `purpose`. `purpose` and `aad` must be given again to open."""
         nonce = os.urandom(_NONCE_BYTES)

@@ -53,6 +53,8 @@ class Settings:
     account_quota_bytes: int = 512 * MIB
     ca_file: str | None = None
     metrics_token: str = field(default="", repr=False)
+    metrics_port: int = 0
+    dyno: str = ""
     log_level: str = "INFO"
     elevenlabs: ProviderAccess = ProviderAccess(base_url="https://api.elevenlabs.io")
     retell: ProviderAccess = ProviderAccess(base_url="https://api.retellai.com")
@@ -78,16 +80,40 @@ class Settings:
             allow_http=env.flag("SWITCHHOOK_ALLOW_HTTP"),
             egress_allow=env.parsed("SWITCHHOOK_EGRESS_ALLOW", (), _networks),
             max_body_bytes=env.integer("SWITCHHOOK_MAX_BODY", 10 * MIB, 1024, 1024 * MIB),
-            retention=timedelta(hours=env.integer("SWITCHHOOK_RETENTION_HOURS", 96, 2, 24 * 30)),
-            account_quota_bytes=env.integer("SWITCHHOOK_ACCOUNT_QUOTA", 512 * MIB, 1024, 1024**5),
+            retention=env.retention(),
+            account_quota_bytes=env.account_quota_bytes(),
             ca_file=env.parsed("SWITCHHOOK_CA_FILE", None, _existing_file),
             metrics_token=env.secret("METRICS_TOKEN"),
+            metrics_port=env.integer("SWITCHHOOK_METRICS_PORT", 0, 0, 65535),
+            dyno=env.text("DYNO", ""),
             log_level=env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
             elevenlabs=env.provider("ELEVENLABS", "https://api.elevenlabs.io"),
             retell=env.provider("RETELL", "https://api.retellai.com"),
             agora=env.provider("AGORA", "https://api.agora.io"),
         )
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """The settings that say how much may wait and for how long; they can be read before any server is there."""
+
+    account_quota_bytes: int
+    retention: timedelta
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str] | None = None) -> Limits:
+        """Read and check these alone. Raises SettingsError naming the variable."""
+        env = _Environment(os.environ if environ is None else environ)
+        return cls(account_quota_bytes=env.account_quota_bytes(), retention=env.retention())
+
+
+def proxy_variables(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
+    """The names of those variables that would make other programs use a proxy, as they are set. We use none."""
+    env = os.environ if environ is None else environ
+    return tuple(sorted(name for name, value in env.items() if value and name.lower() in _PROXIES))
+
+
+_PROXIES: Final = frozenset({"http_proxy", "https_proxy", "all_proxy"})
 
 _ADVICE: Final = {
     "DATABASE_URL": "give the Postgres URL, for example postgres://user@host/switchhook",
@@ -121,6 +147,12 @@ class _Environment:
         if not (raw.isascii() and raw.isdigit() and len(raw) < 20 and lowest <= int(raw) <= highest):
             raise SettingsError(f"{name} must be a whole number from {lowest} to {highest}")
         return int(raw)
+
+    def retention(self) -> timedelta:
+        return timedelta(hours=self.integer("SWITCHHOOK_RETENTION_HOURS", 96, 2, 24 * 30))
+
+    def account_quota_bytes(self) -> int:
+        return self.integer("SWITCHHOOK_ACCOUNT_QUOTA", 512 * MIB, 1024, 1024**5)
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         raw = self.text(name, default)

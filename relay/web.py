@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
-import socket
-import threading
 from typing import Final
 
 import redis
@@ -12,24 +9,32 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from relay.connections import postgres_engine, redis_client
+from relay.delivery import USER_AGENT
+from relay.delivery.caller import Caller
+from relay.delivery.transport import Transport
 from relay.directory import Directory, Mirror
-from relay.errors import SettingsError, SwitchhookError, Unauthorized
-from relay.ingress import webhooks
+from relay.errors import SettingsError, SwitchhookError
+from relay.ingress import canonical, webhooks
+from relay.ingress.body import unmap_when_freed
 from relay.ingress.commit import GroupCommit
+from relay.ingress.context import Contexts
 from relay.ingress.intake import Intake
+from relay.ingress.matching import Matching
 from relay.ingress.pressure import PressureGauge
 from relay.outbox import Accepted, Outbox, fitness
 from relay.outbox.ring import Bell
 from relay.problems import envelope, problem, retry_after
-from relay.queues import BILLING, RELAY, celery_app
+from relay.queues import celery_app
+from relay.scrape import Scrape, add_metrics
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store.database import Database
-from relay.telemetry import logs, metrics
+from relay.telemetry import logs
+from relay.telemetry import port as metrics_port
+from relay.telemetry.exchange import Exchange
+from relay.telemetry.publisher import Publisher
 
 CANARY_PREFIX: Final = "/api/convagents/"
-# Flask would hand an oversized body to nobody in particular; the ingress reads bodies itself.
-_GRANIAN_BACKLOG: Final = 2048
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -56,49 +61,45 @@ def create_app(settings: Settings | None = None) -> Flask:
     app = Flask("switchhook", static_folder=None)
     app.config["SWITCHHOOK_MAX_BODY"] = settings.max_body_bytes
     app.extensions[webhooks.EXTENSION] = Intake(settings, ring, directory, commits)
+    caller = Caller(lambda: Transport(allow=settings.egress_allow, ca_file=settings.ca_file, user_agent=USER_AGENT))
+    app.extensions[webhooks.CONTEXTS] = Contexts(Matching(directory), caller)
     app.register_blueprint(webhooks.blueprint)
+    app.register_blueprint(canonical.blueprint)
     _add_health(app, client)
-    _add_metrics(app, outbox, mirror, token=settings.metrics_token, open_without=settings.allow_http)
+    add_metrics(app, Scrape(settings, Exchange(client), outbox, mirror), settings)
     app.register_error_handler(Exception, _answer_error)
     return app
 
 
-def serve(settings: Settings, *, port: int | None = None) -> None:
-    """Serve until SIGTERM. Raises SettingsError when the port is taken.
+def create_serving_app() -> Flask:
+    """The application of a process that serves it: it publishes its samples, and has its own port for them if asked."""
+    settings = Settings.from_environ()
+    unmap_when_freed()
+    app = create_app(settings)
+    Publisher.of(settings, "web").start()
+    try:
+        metrics_port.serve(settings)
+    except SettingsError:
+        # It was free when web started. Taking webhooks does not wait for whoever has it now.
+        logs.alarm("metrics_port_taken", port=settings.metrics_port)
+    return app
 
-    granian binds with SO_REUSEPORT, so a leftover process would silently take half of the webhooks.
+
+def serve(settings: Settings, *, port: int | None = None, descriptor: int | None = None) -> None:
+    """Serve until SIGTERM, on HOST and PORT or on the listening socket that was inherited under `descriptor`.
+
+    Raises SettingsError for a Redis that cannot be an outbox, when the port is taken, or when nothing was inherited.
     """
-    from granian.constants import Interfaces  # noqa: PLC0415  only the serving process needs the server
-    from granian.server import Server  # noqa: PLC0415
+    from relay import server  # noqa: PLC0415  only the serving process needs granian
 
-    port = port or settings.port
-    _probe_port(settings.host, port)
     logs.configure(settings.log_level)
     fitness.require(redis_client(settings))
-    Server(
-        "relay.web:create_app",
-        factory=True,
-        address=settings.host,
-        port=port,
-        interface=Interfaces.WSGI,
-        websockets=False,
-        workers=settings.web_concurrency,
-        blocking_threads=settings.blocking_threads,
-        backlog=_GRANIAN_BACKLOG,
-        backpressure=settings.blocking_threads,
-        log_access=False,
-        log_dictconfig=logs.GRANIAN,
-        respawn_failed_workers=True,
-    ).serve()
-
-
-def _probe_port(host: str, port: int) -> None:
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as error:
-            raise SettingsError(f"PORT {port} is taken; stop what listens there, or choose another PORT") from error
+    if descriptor is None:
+        listening = server.listen(settings.host, port or settings.port)
+    else:
+        listening = server.inherit(descriptor)
+    metrics_port.check(settings)
+    server.run(create_serving_app, listening, settings)
 
 
 def _add_health(app: Flask, client: redis.Redis) -> None:
@@ -115,36 +116,6 @@ def _add_health(app: Flask, client: redis.Redis) -> None:
         except redis.RedisError:
             return Response(b"redis does not answer\n", status=503, content_type="text/plain")
         return Response(b"ok\n", content_type="text/plain")
-
-
-def _add_metrics(app: Flask, outbox: Outbox, mirror: Mirror, *, token: str, open_without: bool) -> None:
-    lock = threading.Lock()
-
-    @app.get("/metrics")
-    def scrape() -> Response:
-        """Prometheus text format, for the bearer of METRICS_TOKEN; without one set, only where http is allowed."""
-        given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if not token and not open_without:
-            raise Unauthorized("set METRICS_TOKEN and give it as a bearer token", code="metrics_token_unset")
-        if token and not hmac.compare_digest(given.encode("utf-8", "replace"), token.encode()):
-            raise Unauthorized("give METRICS_TOKEN as a bearer token", code="metrics_token_invalid")
-        with lock:
-            unaccounted = 0
-            for lane in (RELAY, BILLING):
-                audit = outbox.audit(lane)
-                unaccounted += audit.unaccounted
-                metrics.record_outbox(
-                    lane,
-                    waiting=audit.waiting + audit.in_flight,
-                    late_seconds=audit.late_ms / 1000,
-                    accepted=audit.accepted,
-                    delivered=audit.delivered,
-                    dead=audit.dead,
-                    lost=audit.lost,
-                )
-            metrics.record_unaccounted(unaccounted)
-            metrics.record_endpoints_disabled(mirror.disabled_endpoints())
-            return Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE)
 
 
 def _answer_error(error: Exception) -> Response:

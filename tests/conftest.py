@@ -28,6 +28,10 @@ from relay.demo.embedded import (
 from relay.settings import Settings
 from relay.store import partitions
 from relay.store.database import Database, migrate
+from tests.leaks import content_leaks, nothing_leaks
+
+# Fixtures of every test, whatever its tier.
+__all__ = ["content_leaks", "nothing_leaks"]
 
 TESTS = Path(__file__).parent
 # A test's tier is the directory that it is in.

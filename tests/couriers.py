@@ -18,13 +18,15 @@ import redis
 from relay.calls import CallEvent, Facts
 from relay.delivery.courier import Courier
 from relay.delivery.dispatch import Dispatcher
+from relay.delivery.resolver import Lookup, system_lookup
 from relay.delivery.transport import Transport
 from relay.directory import AccountView, Directory
 from relay.errors import NotFound, Unavailable
-from relay.outbox import Admission, Audit, Claims, Outbox, Settlement, Unit, Verdict, keys
+from relay.outbox import Admission, Audit, Claims, Outbox, Room, Settlement, Unit, Verdict, keys
 from relay.outbox.outcomes import AttemptOutcome, OutcomeReader, StreamEntry, encode_facts
 from relay.queues import RELAY
 from relay.sealing import KeyRing, seal_event
+from relay.settings import Network
 from relay.store.snapshot import AccountConfig, EndpointConfig
 from tests.receiver import Post, Receiver, Reply
 from tests.waiting import eventually
@@ -72,10 +74,10 @@ class WatchedOutbox(Outbox):
             return super().settle(lane, settlements)
 
     def settle_and_claim(
-        self, lane: str, settlements: Sequence[Settlement], **options: Any
+        self, lane: str, settlements: Sequence[Settlement], room: Room, *, alone: bool
     ) -> tuple[list[str], Claims]:
         with self._counted():
-            return super().settle_and_claim(lane, settlements, **options)
+            return super().settle_and_claim(lane, settlements, room, alone=alone)
 
     @contextmanager
     def _counted(self) -> Iterator[None]:
@@ -106,7 +108,14 @@ class HeldReceiver(Receiver):
 class Relay:
     """A courier in a thread, and what a test asks of its outbox."""
 
-    def __init__(self, client: redis.Redis, *, lease_ms: int = 60_000) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        *,
+        lease_ms: int = 60_000,
+        allow: Sequence[Network] = _LOOPBACK,
+        lookup: Lookup = system_lookup,
+    ) -> None:
         self.client = client
         self.outbox = WatchedOutbox(client, lease_ms=lease_ms)
         self.directory = InMemoryDirectory()
@@ -116,7 +125,7 @@ class Relay:
             self.outbox,
             self.directory,
             Dispatcher(self.directory, RING, retention=timedelta(hours=96)),
-            Transport(allow=_LOOPBACK, user_agent="Switchhook/test"),
+            Transport(allow=allow, user_agent="Switchhook/test", lookup=lookup),
             lease_seconds=lease_ms / 1000,
             on_settled=self.settled.set,
             on_idle=self.idle.set,
@@ -142,10 +151,14 @@ class Relay:
 
     def endpoint(self, receiver: Receiver, **changes: Any) -> str:
         """A new endpoint at the receiver; its id."""
+        return self.endpoint_at(receiver.url, **changes)
+
+    def endpoint_at(self, url: str, **changes: Any) -> str:
+        """A new endpoint at any URL; its id."""
         endpoint_id = f"ep_{next(_numbers)}"
         whole = EndpointConfig(
             id=endpoint_id,
-            url=receiver.url,
+            url=url,
             headers={},
             webhook_secret="hush",
             signing_secrets=(SIGNING_SECRET,),

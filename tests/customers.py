@@ -51,9 +51,17 @@ class Customer:
         )
         return Inlet(made.id, self._provisioning.source_url(made), secret, endpoint)
 
+    def set_secrets(self, inlet: Inlet, *secrets: str) -> None:
+        """Replace the secrets of a source, as `switchhook source set-secrets` does."""
+        self._provisioning.set_source_secrets(account_id=self.id, source_id=inlet.id, secrets=secrets)
+
     def endpoint(self, url: str, *, events: Sequence[str] = ("*",), **options: Any) -> Endpoint:
         """An endpoint for the whole account, or for a source if `source_id` is given."""
         return self._provisioning.create_endpoint(account_id=self.id, url=url, filters=events, **options)
+
+    def set_state(self, endpoint_id: str, *, enabled: bool) -> None:
+        """Disable an endpoint, or enable it again."""
+        self._provisioning.set_endpoint_state(account_id=self.id, endpoint_id=endpoint_id, enabled=enabled)
 
     def template(self, url: str | None, *, name: str = "Intake", **options: Any) -> NewTemplate:
         """A template, with its endpoint if it has a URL."""

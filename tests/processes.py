@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,7 +24,7 @@ _numbers = itertools.count(1)
 class ManagedProcess:
     """`python -m relay <command>` in a session of its own, its stdout and stderr in files of their own."""
 
-    def __init__(self, *command: str, env: Mapping[str, str], logs: Path) -> None:
+    def __init__(self, *command: str, env: Mapping[str, str], logs: Path, descriptors: Collection[int] = ()) -> None:
         self.command = command
         name = f"{next(_numbers):02d}-{command[0]}"
         self.stdout, self.stderr = logs / f"{name}.log", logs / f"{name}.err"
@@ -37,6 +37,7 @@ class ManagedProcess:
                 cwd=ROOT,
                 env=dict(env),
                 start_new_session=True,
+                pass_fds=tuple(descriptors),
             )
 
     @property

@@ -16,8 +16,8 @@ from typing import Any, Final, Literal
 
 from tests.waiting import eventually
 
-# A status to answer, or what to do instead of a plain answer once the POST was read and recorded.
-Reply = int | Literal["hang", "reset", "echo"]
+# A status to answer, a JSON body to answer 200 with, or what to do instead once the POST was read and recorded.
+Reply = int | bytes | Literal["hang", "reset", "echo"]
 
 # SO_LINGER on with zero seconds: close sends RST, as a server that crashes does.
 _RESET_ON_CLOSE: Final = struct.pack("ii", 1, 0)
@@ -171,6 +171,9 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_response(reply if isinstance(reply, int) else 200)
         answer = body if reply == "echo" else b""
+        if isinstance(reply, bytes):
+            answer = reply
+            self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()
         self.wfile.write(answer)

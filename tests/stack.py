@@ -6,7 +6,7 @@ import base64
 import itertools
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
@@ -63,7 +63,7 @@ class Stack:
         watchdog: Watchdog,
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        port = _free_port()
+        port = free_port()
         self.logs = logs
         self.redis_server = redis_server
         self._watchdog = watchdog
@@ -107,9 +107,9 @@ class Stack:
                 if process.is_running:
                     process.terminate()
 
-    def spawn(self, *command: str) -> ManagedProcess:
-        """Start one process and return at once."""
-        process = ManagedProcess(*command, env=self.env, logs=self.logs)
+    def spawn(self, *command: str, descriptors: Collection[int] = ()) -> ManagedProcess:
+        """Start one process, which inherits these descriptors, and return at once."""
+        process = ManagedProcess(*command, env=self.env, logs=self.logs, descriptors=descriptors)
         self._watchdog.add([process.pid])  # it must not outlive the tests, however they end
         self.processes.append(process)
         return process
@@ -135,6 +135,10 @@ class Stack:
                 return False
 
         eventually(ready, within_seconds=READY_SECONDS, what="/readyz")
+
+    def use_fresh_connections(self) -> None:
+        """Have every request of `get` and `post` make a connection of its own from now on."""
+        self._http.headers["Connection"] = "close"
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> requests.Response:
         """GET from web."""
@@ -204,7 +208,8 @@ class Stack:
             return sessions.page(connection, account_id=customer.id, limit=_EVERYTHING)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback interface that nobody has now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

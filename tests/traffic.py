@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,16 +37,26 @@ class Accepted:
 
 
 class Traffic:
-    """Sends `call_ended` of numbered calls to one source of a customer who has one receiver."""
+    """Sends `call_ended` of numbered calls to one source of a customer who has one receiver.
 
-    def __init__(self, stack: Stack, customer: Customer, receiver: Receiver) -> None:
+    `said_bytes` makes the bodies longer by so much.
+    """
+
+    def __init__(self, stack: Stack, customer: Customer, receiver: Receiver, *, said_bytes: int = 0) -> None:
         self._stack = stack
         self._customer = customer
         self._receiver = receiver
+        self._more = " blah" * (said_bytes // 5)
         self._source: Inlet = customer.source("retell", relay_url=receiver.url)
         self._lock = threading.Lock()
         self._accepted: dict[str, Accepted] = {}
         self._refused: list[int] = []
+
+    @property
+    def endpoint_id(self) -> str:
+        """The endpoint of its source."""
+        assert self._source.endpoint is not None
+        return self._source.endpoint.id
 
     @property
     def accepted(self) -> list[Accepted]:
@@ -63,7 +73,9 @@ class Traffic:
     def send(self, number: int) -> int | None:
         """Send the end of one call; the status of the answer, None if there was none."""
         seconds = 30 + number % 90
-        body = retell_event("call_ended", f"call_{number}", seconds=seconds, said=f"Said in call {number}. 👋")
+        body = retell_event(
+            "call_ended", f"call_{number}", seconds=seconds, said=f"Said in call {number}. 👋{self._more}"
+        )
         try:
             answer = self._stack.post(self._source.url, body, retell_headers(body, self._source.secret))
         except requests.ConnectionError:
@@ -85,7 +97,7 @@ class Traffic:
             return list(pool.map(self.send, numbers))
 
     @contextmanager
-    def steady(self, numbers: Collection[int], *, per_second: float) -> Iterator[None]:
+    def steady(self, numbers: Iterable[int], *, per_second: float) -> Iterator[None]:
         """Send these calls at a steady rate while the block runs; at its end, wait until all are answered."""
         with ThreadPoolExecutor(_SENDERS) as pool:
             pacer = threading.Thread(target=self._pace, args=(pool, numbers, per_second), name="pacer")
@@ -141,7 +153,7 @@ class Traffic:
     def _charges(self) -> Collection[Charge]:
         return self._stack.charges(self._customer)
 
-    def _pace(self, pool: ThreadPoolExecutor, numbers: Collection[int], per_second: float) -> None:
+    def _pace(self, pool: ThreadPoolExecutor, numbers: Iterable[int], per_second: float) -> None:
         began = time.monotonic()
         for place, number in enumerate(numbers):
             time.sleep(max(0.0, began + place / per_second - time.monotonic()))

@@ -31,14 +31,18 @@ from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import endpoints
 from relay.store.database import Database
-from relay.telemetry import logs
+from relay.telemetry import logs, port
+from relay.telemetry.publisher import Publisher
 from workers import bells, upkeep
+from workers.audit import AuditAlarm
 from workers.charge import ChargeLane
 from workers.deliver import DeliveryThread
 from workers.lane import Lane
 from workers.record import RecordLane
 
 _SWEEP_SECONDS: Final = 10.0
+# What this process settles is recorded at once; what only others have done, by the tick.
+_RECORD_SECONDS: Final = 2.0
 
 
 class Host(Protocol):
@@ -58,12 +62,13 @@ class Worker:
         self.database = Database(postgres_engine(settings))
         self.mirror = Mirror(self.client, self.ring)
         self.outbox = Outbox(self.client)
+        self._audit_alarm = AuditAlarm(self.outbox)
         self._bell = Bell(app, self.client)
         self.hosts: dict[str, Host] = {}
         if queues.RECORD in lanes:
             reader = OutcomeReader(self.client, consumer=f"{socket.gethostname()}:{os.getpid()}")
             record = RecordLane(reader, self.database, on_gone=self._endpoint_gone)
-            self.hosts[queues.RECORD] = Lane(queues.RECORD, record.step)
+            self.hosts[queues.RECORD] = Lane(queues.RECORD, record.step, tick_seconds=_RECORD_SECONDS)
         if queues.BILLING in lanes:
             charge = ChargeLane(self.outbox, self.database)
             before_look = partial(unmute, self.client, queues.BILLING)
@@ -105,6 +110,7 @@ class Worker:
 
     def _sweep(self) -> bool:
         upkeep.end_events(self.outbox)
+        self._audit_alarm.audit_if_due()
         return False
 
     def _endpoint_gone(self, account_id: str, endpoint_id: str) -> None:
@@ -122,6 +128,7 @@ def create_worker(settings: Settings, lanes: Sequence[str]) -> Celery:
     """A Celery application whose worker process works these lanes."""
     app = queues.celery_app(settings)
     worker = Worker(settings, app, lanes)
+    publisher = Publisher.of(settings, "worker")
     _add_tasks(app, worker)
 
     # Celery keeps weak references to receivers; the closures live as long as the application.
@@ -133,6 +140,7 @@ def create_worker(settings: Settings, lanes: Sequence[str]) -> Celery:
     def start(**_: Any) -> None:
         threading.Thread(target=stop_when_asked, name="stopper", daemon=True).start()
         worker.start()
+        publisher.start()
         logs.info("worker_ready", pid=os.getpid(), lane=",".join(lanes))
 
     def ask_to_stop(**_: Any) -> None:
@@ -148,6 +156,7 @@ def create_worker(settings: Settings, lanes: Sequence[str]) -> Celery:
     def join(**_: Any) -> None:
         worker.stop()
         worker.join()
+        publisher.stop()
         logs.info("worker_stopped", pid=os.getpid())
 
     setup_logging.connect(keep_logging, weak=False)
@@ -165,6 +174,7 @@ def _add_tasks(app: Celery, worker: Worker) -> None:
         queues.PARTITIONS: partial(upkeep.make_partitions, worker.database),
         queues.RETENTION: partial(upkeep.drop_old_records, worker.database),
         queues.REWRITE: partial(upkeep.rewrite_append_only_file, worker.client),
+        queues.LOST: partial(upkeep.find_lost_deliveries, worker.client, worker.database),
         queues.MIRROR: partial(upkeep.mirror_configuration, worker.mirror, worker.database),
     }
     for name, job in jobs.items():
@@ -186,13 +196,15 @@ def _contained(name: str, job: Callable[[], object]) -> Callable[[], None]:
 
 
 def run(settings: Settings, lanes: Sequence[str]) -> None:
-    """Work until SIGTERM. Raises SettingsError for a Redis that cannot be an outbox."""
+    """Work until SIGTERM. Raises SettingsError for a Redis that cannot be an outbox, and for a port that is taken."""
     logs.configure(settings.log_level)
     fitness.require(redis_client(settings))
+    port.serve(settings)
     # Celery's warning about root goes to the terminal, not to the log; containers run as root.
     warnings.simplefilter("ignore", SecurityWarning)
     # And what it says at a signal goes past all logging to standard output, where every line is JSON.
     celery_worker.safe_say = lambda *_: None
+    bells.restore_nothing()
     app = create_worker(settings, lanes)
     process = app.Worker(
         pool="threads",

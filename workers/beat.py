@@ -15,7 +15,8 @@ from celery.beat import ScheduleEntry, Scheduler
 from relay import queues
 from relay.connections import redis_client
 from relay.settings import Settings
-from relay.telemetry import logs
+from relay.telemetry import logs, port
+from relay.telemetry.publisher import Publisher
 
 _ENOUGH: Final = 2
 _SCHEDULE: Final = {
@@ -27,6 +28,7 @@ _SCHEDULE: Final = {
     queues.PARTITIONS: timedelta(hours=1),
     queues.RETENTION: timedelta(hours=6),
     queues.REWRITE: timedelta(hours=1),
+    queues.LOST: timedelta(minutes=10),
 }
 
 
@@ -54,9 +56,15 @@ def schedule() -> dict[str, dict[str, Any]]:
 
 
 def run(settings: Settings) -> None:
-    """Ring until SIGTERM."""
+    """Ring until SIGTERM. Raises SettingsError for a port that is taken."""
     logs.configure(settings.log_level)
+    port.serve(settings)
     app = queues.celery_app(settings)
     app.conf.beat_schedule = schedule()
     scheduler = type("BoundScheduler", (RingingScheduler,), {"client": redis_client(settings)})
-    app.Beat(scheduler_cls=scheduler, loglevel="WARNING", quiet=True).run()
+    publisher = Publisher.of(settings, "beat")
+    publisher.start()
+    try:
+        app.Beat(scheduler_cls=scheduler, loglevel="WARNING", quiet=True).run()
+    finally:
+        publisher.stop()

@@ -11,7 +11,7 @@ from typing import Final
 
 from billing.ledger import Rated, charge
 from relay.errors import Conflict, Unavailable
-from relay.outbox import Claim, Outbox, Settlement, Verb
+from relay.outbox import Claim, Outbox, Room, Settlement, Verb
 from relay.outbox.outcomes import decode_facts
 from relay.queues import BILLING
 from relay.store.database import Database
@@ -34,7 +34,9 @@ class ChargeLane:
 
     def step(self) -> bool:
         """Charge one batch; True if there may be more. Raises Unavailable when Redis or Postgres is away."""
-        claims = self._outbox.claim(BILLING, most=self._batch, alone=True, content=False)
+        if not self._outbox.is_due(BILLING):
+            return False
+        claims = self._outbox.claim(BILLING, Room(self._batch), alone=True, content=False)
         if not claims.units:
             return False
         try:
@@ -62,7 +64,7 @@ class ChargeLane:
         return [Settlement(claim, Verb.DONE) for claim in claims]
 
     def _commit(self, claims: Sequence[Claim]) -> list[Rated]:
-        events = [decode_facts(claim.facts) for claim in claims]
+        events = [decode_facts(claim.facts, event_id=claim.event_id, account_id=claim.account_id) for claim in claims]
         for _ in range(_CONFLICT_TRIES - 1):
             try:
                 with self._database.begin() as connection:

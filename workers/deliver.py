@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from relay.connections import redis_client
+from relay.delivery import USER_AGENT
 from relay.delivery.courier import DRAIN_SECONDS, Courier
 from relay.delivery.dispatch import Dispatcher
 from relay.delivery.transport import Transport
@@ -19,8 +20,6 @@ from relay.queues import RELAY
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.telemetry import logs
-
-USER_AGENT = "Switchhook/0.1"
 
 
 class DeliveryThread:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
 import redis
 
+from relay.connections import answered
 from relay.directory import Mirror
 from relay.outbox import Outbox, keys
-from relay.store import endpoints, partitions
+from relay.store import endpoints, partitions, pending
 from relay.store.database import Database
+from relay.store.pending import Pending
 from relay.telemetry import logs
 
 # Records of deliveries and attempts are kept this long; the ledger and sessions are kept for good.
 RECORDS_KEPT: Final = timedelta(days=30)
 _SWEEP_MOST: Final = 500
+# A record is made within seconds of its event; what is pending for longer must be in the outbox.
+_LOST_AFTER: Final = timedelta(minutes=10)
+_LOST_PAGE: Final = 500
 _REWRITE_EVERY: Final = timedelta(hours=24)
 _REWRITTEN: Final = keys.PREFIX + "rewritten"
 
@@ -28,6 +34,45 @@ def end_events(outbox: Outbox) -> int:
         seen += batch
         if batch < _SWEEP_MOST:
             return seen
+
+
+def find_lost_deliveries(client: redis.Redis, database: Database) -> int:
+    """Tell of deliveries that Postgres takes for pending and the outbox knows nothing of; how many.
+
+    It was emptied, or an older copy of it came back. They end `content_lost`, with an alarm for each account: what was
+    accepted must not end in silence. While outcomes wait to be recorded nothing is judged: theirs may be among them.
+    Raises Unavailable.
+    """
+    accepted_before = datetime.now(UTC) - _LOST_AFTER
+    with answered():
+        oldest: Any = client.xrange(keys.OUTCOMES, count=1)
+    if oldest and int(oldest[0][0].partition(b"-")[0]) < accepted_before.timestamp() * 1000:
+        return 0
+    found, after = Counter[str](), None
+    while True:
+        with database.begin() as connection:
+            page = pending.page(connection, accepted_before=accepted_before, after=after, limit=_LOST_PAGE)
+        lost = _unknown_to_the_outbox(client, page)
+        if lost:
+            with database.begin() as connection:
+                pending.lose(connection, lost, accepted_before=accepted_before)
+            found.update(one.account_id for one in lost)
+        if len(page) < _LOST_PAGE:
+            break
+        after = page[-1]
+    for account_id, count in found.items():
+        logs.alarm("deliveries_lost", account_id=account_id, count=count)
+    return found.total()
+
+
+def _unknown_to_the_outbox(client: redis.Redis, page: list[Pending]) -> list[Pending]:
+    if not page:
+        return []
+    pipeline = client.pipeline(transaction=False)
+    for one in page:
+        pipeline.exists(keys.event(one.event_id))
+    with answered():
+        return [one for one, is_known in zip(page, pipeline.execute(), strict=True) if not is_known]
 
 
 def make_partitions(database: Database) -> list[str]:

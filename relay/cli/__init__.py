@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import click
 
-from relay.cli import configuration, demonstration, listing, serving
+from relay.cli import configuration, demonstration, doctor, listing, plan, replay, serving, top
 from relay.errors import SwitchhookError
 from relay.store.database import StatementRefused
 
@@ -53,5 +53,9 @@ for _command in (
     listing.deliveries,
     listing.sessions,
     listing.charges,
+    plan.plan,
+    doctor.doctor,
+    top.top,
+    replay.replay,
 ):
     main.add_command(_command)

@@ -101,6 +101,7 @@ def endpoint() -> None:
 )
 @click.option("--deadline-seconds", type=int, default=15, show_default=True, help="For one attempt in all; at most 20.")
 @click.option("--retention-hours", type=int, help="How long content may wait (default: setting; 0: one attempt).")
+@click.option("--failure-when", metavar="PATH", help="Repeat on a 2xx answer with a value here: '$.error'.")
 @click.option("--source", "source_id", help="Only what comes from this source (default: the whole account).")
 @json_option
 def create_endpoint(
@@ -114,6 +115,7 @@ def create_endpoint(
     signing: Signing,
     deadline_seconds: int,
     retention_hours: int | None,
+    failure_when: str | None,
     source_id: str | None,
     as_json: bool,
 ) -> None:
@@ -122,12 +124,13 @@ def create_endpoint(
         account_id=account_id,
         url=url,
         filters=filters or ("*",),
-        headers=dict(_header(text) for text in headers),
+        headers=_headers(headers),
         webhook_secret=webhook_secret,
         signing_secret=signing_secret,
         signing=signing,
         deadline_seconds=deadline_seconds,
         retention_hours=retention_hours,
+        failure_when=failure_when,
         source_id=source_id,
     )
     show({"id": made.id, "url": made.url} | _secrets(made), as_json=as_json, title="endpoint created")
@@ -235,11 +238,20 @@ def _secrets(endpoint: Endpoint) -> dict[str, object]:
     return {"webhookSecret": endpoint.webhook_secret, "signingSecret": endpoint.signing_secrets[0]}
 
 
+def _headers(texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = [_header(text) for text in texts]
+    headers = dict(pairs)
+    if len(headers) < len(pairs):
+        raise BadRequest("the same header is given twice", field="header")
+    return headers
+
+
 def _header(text: str) -> tuple[str, str]:
     name, separator, value = text.partition(":")
     if not separator:
         raise BadRequest("a header is NAME:VALUE", field="header")
-    return name.strip(), value.strip()
+    # Blanks around a value do not belong to it (RFC 9110, 5.5). Nothing else goes unseen: the rest is checked.
+    return name, value.strip(" \t")
 
 
 def _moment(text: str | None) -> datetime | None:

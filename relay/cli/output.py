@@ -24,7 +24,7 @@ def show(fields: Mapping[str, Any], *, as_json: bool, title: str, hint: str = ""
     click.echo(title)
     width = max(len(name) for name in fields)
     for name, value in fields.items():
-        click.echo(f"  {name.ljust(width)}  {'' if value is None else value}")
+        click.echo(f"  {name.ljust(width)}  {_cell(value)}")
     if hint:
         click.echo(hint)
 
@@ -34,7 +34,7 @@ def table(rows: Sequence[Sequence[Any]], headings: Sequence[str], *, empty: str)
     if not rows:
         click.echo(empty)
         return
-    cells = [[("" if cell is None else str(cell)) for cell in row] for row in rows]
+    cells = [[_cell(cell) for cell in row] for row in rows]
     widths = [max(len(row[place]) for row in (list(headings), *cells)) for place in range(len(headings))]
     for row in (list(headings), *cells):
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
@@ -43,3 +43,11 @@ def table(rows: Sequence[Sequence[Any]], headings: Sequence[str], *, empty: str)
 def lines(items: Sequence[Any]) -> None:
     """Print items as one JSON array on one line."""
     click.echo(msgspec.json.encode(items).decode())
+
+
+def _cell(value: Any) -> str:
+    """A value on one line: providers choose their ids, and a terminal would obey what is in them."""
+    text = "" if value is None else str(value)
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import resource
+
 import click
 
 from relay import queues
@@ -10,11 +12,20 @@ from relay.settings import Settings
 
 @click.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="Listen here instead of on PORT.")
-def web(port: int | None) -> None:
+@click.option(
+    "--fd",
+    "descriptor",
+    type=click.IntRange(min=0),
+    help="Serve the listening socket that was inherited under this number, instead of HOST and PORT; systemd gives 3.",
+)
+def web(port: int | None, descriptor: int | None) -> None:
     """Serve the ingress, the APIs, health and metrics."""
     from relay.web import serve  # noqa: PLC0415  each process loads only what it runs
 
-    serve(Settings.from_environ(), port=port)
+    if port is not None and descriptor is not None:
+        raise click.UsageError("give --port or --fd, not both")
+    _leave_no_core_dump()
+    serve(Settings.from_environ(), port=port, descriptor=descriptor)
 
 
 @click.command()
@@ -32,6 +43,7 @@ def worker(lanes: str) -> None:
     unknown = sorted(set(chosen) - set(queues.LANES))
     if unknown or not chosen:
         raise click.BadParameter(f"choose from {', '.join(queues.LANES)}", param_hint="--lanes")
+    _leave_no_core_dump()
     run(Settings.from_environ(), chosen)
 
 
@@ -40,6 +52,7 @@ def beat() -> None:
     """Ring the workers and upkeep now and then. Run one of it."""
     from workers.beat import run  # noqa: PLC0415  each process loads only what it runs
 
+    _leave_no_core_dump()
     run(Settings.from_environ())
 
 
@@ -51,3 +64,8 @@ def migrate() -> None:
 
     run(Settings.from_environ())
     click.echo(f"the database is at revision {head_revision()}")
+
+
+def _leave_no_core_dump() -> None:
+    """A core dump would be a copy of the memory, content and keys included; children inherit the limit."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

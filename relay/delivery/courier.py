@@ -16,18 +16,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from relay.delivery.dispatch import Dispatcher, Posting, settled
+from relay.delivery.load import Load
 from relay.delivery.quarantine import Quarantine
 from relay.delivery.transport import Finished, Transport
 from relay.directory import Directory
 from relay.errors import Unavailable
-from relay.outbox import Claim, Claims, Outbox, Settlement, Verb
+from relay.outbox import Claim, Claims, Outbox, Room, Settlement, Verb
 from relay.queues import RELAY
 from relay.telemetry import logs, metrics
 
-# Requests in flight in one process. An endpoint that is not known to answer gets 8 of them, a good one 64.
-SLOTS: Final = 1024
-_MOST_PER_CLAIM: Final = 256
-_MOST_BYTES: Final = 32 * 1024 * 1024
 # Settling waits this long or for this many ended attempts, whichever comes first: it shares round trips.
 _SETTLE_SECONDS: Final = 0.005
 _SETTLE_MANY: Final = 64
@@ -66,7 +63,7 @@ class Courier:
         on_settled: Callable[[], None] = lambda: None,
         on_more: Callable[[], None] = lambda: None,
         on_idle: Callable[[], None] = lambda: None,
-        slots: int = SLOTS,
+        load: Load | None = None,
     ) -> None:
         self._outbox = outbox
         self._directory = directory
@@ -76,13 +73,11 @@ class Courier:
         self._on_settled = on_settled
         self._on_more = on_more
         self._on_idle = on_idle
-        self._slots = slots
+        self._load = load or Load()
         self._redis = ThreadPoolExecutor(max_workers=1, thread_name_prefix="courier-redis")
         self._round_trip: _RoundTrip | None = None
         self._ended: list[Settlement] = []
         self._ended_since = 0.0
-        self._bytes_in_flight = 0
-        self._unsent = 0
         self._next_look = 0.0
         self._linger_until = 0.0
         self._quiet = False
@@ -121,7 +116,9 @@ class Courier:
             return False
         if time.monotonic() - self._stopping_since > DRAIN_SECONDS:
             # Nothing has a deadline this long; what remains goes back for another worker.
-            self._ended += [Settlement(posting.claim, Verb.RELEASE) for posting in self._transport.abort()]
+            for posting in self._transport.abort():
+                self._load.ended(posting.claim)
+                self._ended.append(Settlement(posting.claim, Verb.RELEASE))
         if self._transport.in_flight:
             return False
         if not self._ended:
@@ -146,18 +143,11 @@ class Courier:
     def _can_claim(self) -> bool:
         if self._stopping_since is not None or self._quiet:
             return False
-        in_flight = self._flying()
-        if in_flight >= self._slots or self._bytes_in_flight >= _MOST_BYTES:
-            return False
-        return not self._quarantine.holds(time.monotonic(), in_flight)
-
-    def _flying(self) -> int:
-        """Units that were claimed and have not ended: sent, or about to be."""
-        return self._transport.in_flight + self._unsent
+        return not self._load.is_full and not self._quarantine.holds(time.monotonic(), self._load.units)
 
     def _take_in(self, finished: Finished) -> None:
         posting: Posting = finished.ticket
-        self._bytes_in_flight -= len(posting.claim.sealed or b"")
+        self._load.ended(posting.claim)
         settlement = settled(
             posting,
             finished,
@@ -170,7 +160,7 @@ class Courier:
     def _record(self, posting: Posting, finished: Finished, settlement: Settlement) -> None:
         outcome = "delivered" if settlement.verb is Verb.DONE else finished.result.tenant_code
         metrics.record_attempt(outcome, finished.duration_ms / 1000)
-        if settlement.verb is Verb.DONE:
+        if settlement.verb is Verb.DONE and not posting.claim.is_replay:
             metrics.record_lag((self._redis_now_ms() - posting.claim.accepted_ms) / 1000)
 
     def _settle_later(self, settlement: Settlement) -> None:
@@ -184,28 +174,32 @@ class Courier:
             return
         self._quiet = False
         settle = bool(self._ended) and (
-            len(self._ended) >= _SETTLE_MANY or now - self._ended_since >= _SETTLE_SECONDS or not self._flying()
+            len(self._ended) >= _SETTLE_MANY or now - self._ended_since >= _SETTLE_SECONDS or not self._load.units
         )
         look = self._can_claim() and (settle or self._rung.is_set() or now >= self._next_look)
         if not settle and not look:
             if now >= self._next_look:
                 self._next_look = now + _TICK_SECONDS
             return
+        is_idle = not self._ended and not self._rung.is_set() and not self._linger_until
         self._rung.clear()
         settlements, self._ended = self._ended, []
-        most = min(_MOST_PER_CLAIM, self._slots - self._flying()) if look else 0
-        room = _MOST_BYTES - self._bytes_in_flight
-        future = self._redis.submit(self._exchange, settlements, most, self._quarantine.is_due(now), room)
+        room = self._load.room() if look else None
+        if is_idle:
+            self._next_look = now + _TICK_SECONDS
+        future = self._redis.submit(self._exchange, settlements, room, self._quarantine.is_due(now), is_idle)
         self._round_trip = _RoundTrip(future, settlements, now)
         future.add_done_callback(lambda _: self._transport.wake())
 
-    def _exchange(self, settlements: list[Settlement], most: int, alone: bool, room: int) -> Claims | None:
-        if not most:
+    def _exchange(self, settlements: list[Settlement], room: Room | None, alone: bool, is_idle: bool) -> Claims | None:
+        if room is None:
             self._outbox.settle(RELAY, settlements)
             return None
+        if is_idle and not self._outbox.is_due(RELAY):
+            return None
         if not settlements:
-            return self._outbox.claim(RELAY, most=most, most_bytes=room, alone=alone, content=True)
-        return self._outbox.settle_and_claim(RELAY, settlements, most=most, most_bytes=room, alone=alone)[1]
+            return self._outbox.claim(RELAY, room, alone=alone, content=True)
+        return self._outbox.settle_and_claim(RELAY, settlements, room, alone=alone)[1]
 
     def _concluded_claims(self) -> tuple[Claims, float] | None:
         """What a round trip that has ended claimed, and when it began; None if none has ended or asked for units."""
@@ -225,9 +219,9 @@ class Courier:
             self._on_settled()
         if claims is None:
             return None
-        self._unsent = len(claims.units)
-        self._bytes_in_flight += sum(len(claim.sealed or b"") for claim in claims.units)
-        self._redis_ahead_ms = claims.now_ms - int(time.time() * 1000)
+        for claim in claims.units:
+            self._load.claimed(claim)
+        self._redis_ahead_ms = claims.now_ms - int(time.monotonic() * 1000)
         self._directory.saw(claims.config_version)
         self._quarantine.saw(claims, now)
         if claims.units:
@@ -265,14 +259,14 @@ class Courier:
                 self._give_back(claim, Settlement(claim, Verb.RELEASE))  # this process stood still since it claimed
             else:
                 self._transport.start(job.request, job.posting)
-        self._unsent = 0
 
     def _give_back(self, claim: Claim, settlement: Settlement) -> None:
-        self._bytes_in_flight -= len(claim.sealed or b"")
+        self._load.ended(claim)
         self._settle_later(settlement)
 
     def _redis_now_ms(self) -> int:
-        return int(time.time() * 1000) + self._redis_ahead_ms
+        # By the monotonic clock: a host's wall clock may be set while a request is under way.
+        return int(time.monotonic() * 1000) + self._redis_ahead_ms
 
 
 def _log_unsent(claim: Claim, settlement: Settlement) -> None:

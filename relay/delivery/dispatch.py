@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
 
@@ -10,6 +10,7 @@ from relay.calls import Facts
 from relay.content import Content
 from relay.delivery import retry
 from relay.delivery.envelope import enveloped
+from relay.delivery.failurewhen import tells_failure
 from relay.delivery.retry import AttemptResult, retry_window
 from relay.delivery.signing import Signing, delivery_headers
 from relay.delivery.transport import Finished, Request
@@ -26,15 +27,21 @@ _UNCONFIGURED_WAIT_MS: Final = 5_000
 _UNREADABLE_WAIT_MS: Final = 60_000
 # The last attempt comes at the end, or as soon after it as the sweep and the worker are; later than this it does not.
 _LAST_ATTEMPT_MS: Final = 600_000
+# Enough for every busy endpoint of one process.
+_MOST_SIGNINGS: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """A unit on its way: its claim, its facts, and whether this is the only attempt it gets."""
+    """A unit on its way: its claim, its facts, and whether this is the only attempt it gets.
+
+    `failure_when` is the path of the field of a 2xx answer that tells a failure, if its endpoint has one.
+    """
 
     claim: Claim
     facts: Facts
     single_attempt: bool
+    failure_when: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,7 @@ class Dispatcher:
         """
         facts = None
         try:
-            facts = decode_facts(claim.facts)
+            facts = decode_facts(claim.facts, event_id=claim.event_id, account_id=claim.account_id)
             return self._job(claim, facts, redis_now_ms=redis_now_ms, now_ms=now_ms)
         except Exception as error:
             logs.failure("dispatch_failed", error, event_id=claim.event_id, endpoint_id=claim.key)
@@ -83,12 +90,14 @@ class Dispatcher:
         if claim.sealed is None:
             return _contentless(claim, facts, redis_now_ms=redis_now_ms)
         try:
-            plain = open_event(self._ring, claim.sealed, event_id=claim.event_id, account_id=facts.account_id)
+            content = Content(
+                open_event(self._ring, claim.sealed, event_id=claim.event_id, account_id=facts.account_id)
+            )
         except UnsealError:
             return _unreadable(claim, facts, redis_now_ms=redis_now_ms)
         return Dispatched(
-            Posting(claim, facts, single_attempt=endpoint.retention_hours == 0),
-            self._request(claim, facts, endpoint, Content(plain), now_ms),
+            Posting(claim, facts, single_attempt=endpoint.retention_hours == 0, failure_when=endpoint.failure_when),
+            self._request(claim, facts, endpoint, content, now_ms),
         )
 
     def _request(self, claim: Claim, facts: Facts, endpoint: EndpointConfig, content: Content, now_ms: int) -> Request:
@@ -102,25 +111,41 @@ class Dispatcher:
             now_ms=now_ms,
             is_enveloped=is_enveloped,
         )
-        return Request(url=endpoint.url, headers=headers, body=body, deadline_ms=endpoint.deadline_seconds * 1000)
+        return Request(
+            url=endpoint.url,
+            headers=headers,
+            body=body,
+            deadline_ms=endpoint.deadline_seconds * 1000,
+            keep_reply=endpoint.failure_when is not None,
+        )
 
     def _signing(self, endpoint: EndpointConfig) -> Signing:
         known = self._signings.get(endpoint.id)
         if known is not None and known[0] is endpoint:
             return known[1]
-        made = Signing(
-            mode=endpoint.signing,
-            signing_secrets=endpoint.signing_secrets,
-            webhook_secret=endpoint.webhook_secret,
-            headers=tuple(endpoint.headers.items()),
-        )
+        made = signing_of(endpoint)
+        if len(self._signings) >= _MOST_SIGNINGS:
+            self._signings.clear()  # endpoints that were deleted are among them
         self._signings[endpoint.id] = (endpoint, made)
         return made
 
 
+def signing_of(endpoint: EndpointConfig) -> Signing:
+    """How what goes to an endpoint is signed. Raises ValueError for a secret or header that cannot be used."""
+    return Signing(
+        mode=endpoint.signing,
+        signing_secrets=endpoint.signing_secrets,
+        webhook_secret=endpoint.webhook_secret,
+        headers=tuple(endpoint.headers.items()),
+    )
+
+
 def ending(claim: Claim, endpoint: EndpointConfig, *, default: timedelta) -> Claim:
-    """A claim with the end that its own endpoint asks for. The event's is the latest of all its endpoints. Pure."""
-    if endpoint.retention_hours == 0:
+    """A claim with the end that its own endpoint asks for. The event's is the latest of all its endpoints. Pure.
+
+    A replay's end was measured from its readmission, by its own endpoint.
+    """
+    if endpoint.retention_hours == 0 or claim.is_replay:
         return claim
     retention = default if endpoint.retention_hours is None else timedelta(hours=endpoint.retention_hours)
     own_end_ms = claim.accepted_ms + retry_window(retention) // timedelta(milliseconds=1)
@@ -144,10 +169,11 @@ def refusal(claim: Claim, endpoint: EndpointConfig, *, redis_now_ms: int) -> str
 
 def settled(posting: Posting, finished: Finished, *, redis_now_ms: int, jitter: float) -> Settlement:
     """What an attempt makes of its unit: delivered, another attempt, or dead. Pure."""
-    claim, result = posting.claim, finished.result
+    finished = _judged(finished, posting.failure_when)
+    claim = posting.claim
     attempt = claim.attempts + 1
     decision = retry.decide(
-        result,
+        finished.result,
         attempt=attempt,
         jitter=jitter,
         now_ms=redis_now_ms,
@@ -181,6 +207,22 @@ def settled(posting: Posting, finished: Finished, *, redis_now_ms: int, jitter: 
                 shred=posting.single_attempt,
                 outcome=_outcome(posting.facts, claim, "dead", finished, code=code),
             )
+
+
+def _judged(finished: Finished, failure_when: str | None) -> Finished:
+    """The same without its answer's body, and as a failure if a field of that says so."""
+    reply = finished.reply
+    if reply is None:
+        return finished
+    result = finished.result
+    if (
+        failure_when is not None
+        and result.is_delivered
+        and reply.is_whole  # what was cut cannot be read, and tells nothing
+        and tells_failure(failure_when, reply.body)
+    ):
+        result = replace(result, answer_tells_failure=True)
+    return replace(finished, result=result, reply=None)
 
 
 def dead(claim: Claim, facts: Facts, code: str, *, shred: bool = False) -> Settlement:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from relay.errors import BadRequest
+from relay.providers import PROVIDERS
 
 MAX_HEADERS: Final = 32
 MAX_VALUE_CHARS: Final = 4096
@@ -22,17 +23,19 @@ _VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _FORBIDDEN: Final = frozenset(
     {
         "connection",
+        "content-encoding",  # the body is sent as it came, and refused when it came encoded
         "content-length",
         "content-type",  # it is the payload's: ours in an envelope, the provider's otherwise
         "cookie",
-        "elevenlabs-signature",
         "expect",
         "host",
+        "keep-alive",
         "te",
+        "trailer",
         "transfer-encoding",
         "upgrade",
-        "x-retell-signature",
         "x-webhook-secret",
+        *(provider.SIGNATURE_HEADER.lower() for provider in PROVIDERS.values()),
     }
 )
 _FORBIDDEN_PREFIXES: Final = ("proxy-", "switchhook-", "webhook-")

@@ -50,8 +50,11 @@ class Failure(StrEnum):
     TLS_FAILED = "tls_failed"
     TIMED_OUT = "timed_out"
     TRUNCATED = "truncated"
+    UNSENDABLE = "unsendable"
 
 
+# The operators' detail of a 2xx in which the field that the endpoint named tells a failure.
+FAILURE_WHEN: Final = "failure_when"
 # Tenants must not learn what lies behind the guard: refused, filtered, closed and unknown look alike.
 _TENANT_CODES: Final = {
     Failure.TARGET_REFUSED: "unreachable",
@@ -61,6 +64,7 @@ _TENANT_CODES: Final = {
     Failure.TLS_FAILED: "tls",
     Failure.TIMED_OUT: "timeout",
     Failure.TRUNCATED: "truncated",
+    Failure.UNSENDABLE: "unreachable",
 }
 
 
@@ -73,9 +77,10 @@ def retry_window(retention: timedelta) -> timedelta:
 class AttemptResult:
     """What came back from one attempt.
 
-    status               of the answer, if one began; counts only if there was no failure
-    failure              None if the transfer ended cleanly and the end of the headers was seen
-    retry_after_seconds  the receiver's hint, from `parse_retry_after`
+    status                of the answer, if one began; counts only if there was no failure
+    failure               None if the transfer ended cleanly and the end of the headers was seen
+    retry_after_seconds   the receiver's hint, from `parse_retry_after`
+    answer_tells_failure  whether the body of a 2xx answer says that nothing was taken
 
     Raises ValueError if neither status nor failure is given.
     """
@@ -83,6 +88,7 @@ class AttemptResult:
     status: int | None = None
     failure: Failure | None = None
     retry_after_seconds: int | None = None
+    answer_tells_failure: bool = False
 
     def __post_init__(self) -> None:
         if self.status is None and self.failure is None:
@@ -90,8 +96,10 @@ class AttemptResult:
 
     @property
     def is_delivered(self) -> bool:
-        """A clean transfer with a 2xx status."""
-        return self.failure is None and self.status is not None and 200 <= self.status <= 299
+        """A clean transfer with a 2xx status that its body does not take back."""
+        if self.failure is not None or self.status is None:
+            return False
+        return 200 <= self.status <= 299 and not self.answer_tells_failure
 
     @property
     def tenant_code(self) -> str:
@@ -101,7 +109,9 @@ class AttemptResult:
     @property
     def operator_code(self) -> str:
         """The same with the detail that only operators may see."""
-        return f"http_{self.status}" if self.failure is None else self.failure.value
+        if self.failure is not None:
+            return self.failure.value
+        return FAILURE_WHEN if self.answer_tells_failure else f"http_{self.status}"
 
     @property
     def shows_duration(self) -> bool:

@@ -19,6 +19,7 @@ from relay.directory.mirror import Mirror
 from relay.directory.view import AccountView
 from relay.errors import NotFound, Unavailable
 from relay.sealing import KeyRing
+from relay.store.accounts import key_hash
 from relay.store.database import Database
 from relay.store.snapshot import SourceConfig, TemplateConfig
 
@@ -51,6 +52,7 @@ class Directory:
         self._generation = 0
         self._accounts: dict[str, _Cached] = {}
         self._source_accounts: dict[str, str] = {}
+        self._key_accounts: dict[str, str] = {}
         self._secret_templates: dict[str, tuple[int, list[tuple[str, int]]]] = {}
         self._loading = threading.Lock()
         self._failed_at = 0.0
@@ -83,6 +85,26 @@ class Directory:
             self._source_accounts.pop(source_id, None)
             raise NotFound("there is no source by this id")
         return view, source
+
+    def account_of_key(self, key: str) -> AccountView | None:
+        """The account that an API key opens; None for a key that nobody has, or that was revoked. Raises Unavailable.
+
+        A revoked key opens nothing from the moment on at which the version that revoked it is seen.
+        """
+        sha256 = key_hash(key).hex()
+        account_id = self._key_accounts.get(sha256) or self._looked_up(lambda: self._mirror.account_of_key(sha256))
+        if account_id is None:
+            # Not remembered: it may be made in the next moment, and keys that are guessed must not fill the cache.
+            return None
+        view = self.account(account_id)
+        if sha256 not in view.key_hashes:
+            # The mirror has named this account a moment ago: what is cached of it is older than the key.
+            view = self.reload(account_id)
+        if sha256 not in view.key_hashes:
+            self._key_accounts.pop(sha256, None)
+            return None
+        _bounded(self._key_accounts)[sha256] = account_id
+        return view
 
     def templates_of_secret(self, secret: str) -> list[tuple[AccountView, TemplateConfig]]:
         """Every template whose webhook secret this is, in any account. Raises Unavailable."""

@@ -6,7 +6,6 @@ is newer. A crash between commit and mirror is made good by `publish_all`, which
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterator
 from datetime import timedelta
 from importlib.resources import files
@@ -16,7 +15,8 @@ from urllib.parse import quote
 import msgspec
 import redis
 
-from relay.errors import NotFound, Unavailable
+from relay.connections import answered
+from relay.errors import NotFound
 from relay.sealing import KeyRing, UnsealError
 from relay.store import accounts
 from relay.store.database import Database
@@ -74,9 +74,8 @@ class Mirror:
         with database.begin() as connection:
             newest = accounts.versions(connection)
         with answered():
-            versions: Any = self._client.hgetall(VERSIONS)
             names: Any = self._client.hkeys(ACCOUNTS)
-        known = {name.decode(): int(version) for name, version in versions.items()}
+        known = self.versions()
         present = {name.decode() for name in names}
         behind = [name for name, version in newest.items() if known.get(name, 0) < version or name not in present]
         for account_id in behind:
@@ -110,10 +109,22 @@ class Mirror:
             version = self._client.hget(VERSIONS, account_id)
         return None if version is None else int(version)
 
+    def versions(self) -> dict[str, int]:
+        """The version that is mirrored for each account."""
+        with answered():
+            versions: Any = self._client.hgetall(VERSIONS)
+        return {account_id.decode(): int(version) for account_id, version in versions.items()}
+
     def account_of_source(self, source_id: str) -> str | None:
         """The account of a source that takes webhooks, if it is mirrored."""
         with answered():
             account_id: Any = self._client.hget(SOURCES, source_id)
+        return None if account_id is None else account_id.decode()
+
+    def account_of_key(self, sha256_hex: str) -> str | None:
+        """The account of an API key in force, by the key's SHA-256, if it is mirrored."""
+        with answered():
+            account_id: Any = self._client.hget(KEYS, sha256_hex)
         return None if account_id is None else account_id.decode()
 
     def templates_of(self, keyed_hash: str) -> list[tuple[str, int]]:
@@ -168,12 +179,3 @@ class Mirror:
                 yield f"t {keyed_hash} {account}/{template.id}"
             if template.agent_id:
                 yield f"a {_agent_name(template.provider, template.agent_id)} {account}/{template.id}"
-
-
-@contextlib.contextmanager
-def answered() -> Iterator[None]:
-    """Turn every failure of Redis into Unavailable, without its text."""
-    try:
-        yield
-    except redis.RedisError as error:
-        raise Unavailable(f"Redis did not answer: {type(error).__name__}") from None

@@ -19,6 +19,7 @@ class AccountView:
         "_wide",
         "account_id",
         "endpoints",
+        "key_hashes",
         "quota_bytes",
         "sources",
         "templates",
@@ -29,6 +30,7 @@ class AccountView:
         self.account_id = config.account_id
         self.version = config.version
         self.quota_bytes = config.quota_bytes
+        self.key_hashes = frozenset(config.key_hashes)
         self.sources: dict[str, SourceConfig] = {source.id: source for source in config.sources}
         self.templates: dict[int, TemplateConfig] = {template.id: template for template in config.templates}
         self.endpoints: dict[str, EndpointConfig] = {endpoint.id: endpoint for endpoint in config.endpoints}

@@ -1,4 +1,4 @@
-"""Whether Redis has room for more, asked once a second and not per request.
+"""Whether Redis has room for more, asked every two seconds and not per request.
 
 Above 85 % of its memory, or while it cannot write its append-only file, every new event is refused with 503: nothing
 is evicted, what is there drains, and providers send again.
@@ -17,7 +17,7 @@ from relay.outbox import fitness, keys
 from relay.telemetry import logs
 
 _FULL_SHARE: Final = 0.85
-_INTERVAL_SECONDS: Final = 1.0
+_INTERVAL_SECONDS: Final = 2.0
 
 
 class PressureGauge:

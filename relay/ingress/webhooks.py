@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from flask import Blueprint, Response, current_app, request
 
 from relay.content import Content
+from relay.delivery.transport import Reply
 from relay.errors import BodyTooLarge, SwitchhookError, Unavailable
-from relay.ingress.body import read_body
+from relay.ingress.body import BUDGET_BYTES, BodyBudget, Share, read_body
+from relay.ingress.context import Contexts
 from relay.ingress.intake import CanaryRoute, Intake, Receipt
 from relay.problems import JSON, envelope, problem, retry_after
 from relay.providers import PROVIDERS, elevenlabs
 from relay.telemetry import logs, metrics
 
 EXTENSION: Final = "switchhook-ingress"
+CONTEXTS: Final = "switchhook-contexts"
+SECRET_HEADER: Final = "X-Webhook-Secret"  # noqa: S105  (a header's name)
+_CANARY: Final = "canaryllm"
 _MAX_CONTENT_TYPE: Final = 256
 _INTERNAL_ERROR: Final = 500
+_OCTETS: Final = "application/octet-stream"
+# One for the process, because the memory is.
+_BODIES: Final = BodyBudget(BUDGET_BYTES)
+
+Refuse = Callable[[SwitchhookError], tuple[bytes, str]]
 
 blueprint = Blueprint("ingress", __name__)
 
@@ -29,27 +40,34 @@ def provider_webhook(provider: str, source_id: str) -> Response:
     label = provider if provider in PROVIDERS else "unknown"
 
     def take(body: Content, content_type: str) -> Receipt:
-        return _intake().signed(provider, source_id, body, header=request.headers.get, content_type=content_type)
+        return current_intake().signed(provider, source_id, body, header=request.headers.get, content_type=content_type)
 
     def answer(receipt: Receipt) -> bytes:
         repeat = b"true" if receipt.repeat else b"false"
         return b'{"received":true,"id":"%b","repeat":%b}' % (receipt.event_id.encode(), repeat)
 
-    return _answered(label, take, answer, problem, audio=provider == elevenlabs.NAME)
+    def expect() -> None:
+        current_intake().expects_signed(provider, source_id, header=request.headers.get)
+
+    return answered(label, take, answer, problem, expect=expect, audio=provider == elevenlabs.NAME)
 
 
 @blueprint.post("/api/convagents/webhook/event", defaults={"route": "event"})
 @blueprint.post("/api/convagents/webhook/complete", defaults={"route": "complete"})
 def canary_webhook(route: CanaryRoute) -> Response:
     """CanaryLLM's inbound webhooks, proved by a template's secret."""
+    headers = request.headers
+    secret, signature = headers.get(SECRET_HEADER), headers.get(elevenlabs.SIGNATURE_HEADER)
+
+    def expect() -> None:
+        current_intake().expects_canary(route, secret=secret, signature=signature)
 
     def take(body: Content, content_type: str) -> Receipt:
-        headers = request.headers
-        return _intake().canary(
+        return current_intake().canary(
             route,
             body,
-            secret=headers.get("X-Webhook-Secret"),
-            signature=headers.get(elevenlabs.SIGNATURE_HEADER),
+            secret=secret,
+            signature=signature,
             idempotency_key=headers.get("Idempotency-Key"),
             content_type=content_type,
         )
@@ -57,56 +75,113 @@ def canary_webhook(route: CanaryRoute) -> Response:
     def answer(receipt: Receipt) -> bytes:
         return b'{"success":true,"data":{"received":true,"id":"%b"}}' % receipt.event_id.encode()
 
-    return _answered("canaryllm", take, answer, envelope, audio=route == "complete")
+    return answered(_CANARY, take, answer, envelope, expect=expect, audio=route == "complete")
 
 
-def _answered(
+@blueprint.post("/api/convagents/webhook/context")
+def canary_context() -> Response:
+    """What an agent asks in the middle of a call: the customer's own answer, at once."""
+    contexts: Contexts = current_app.extensions[CONTEXTS]
+    secret, idempotency_key = request.headers.get(SECRET_HEADER), request.headers.get("Idempotency-Key")
+
+    def work() -> Response:
+        current_intake().expects_canary("context", secret=secret, signature=None)
+        with _BODIES.share() as share:
+            question = contexts.question(_body(share), secret=secret, idempotency_key=idempotency_key)
+        # The body's share is back by now: a customer's server that is slow holds up nobody else's body.
+        reply = contexts.ask(question)
+        metrics.record_context("answered")
+        return _passed_on(reply)
+
+    return _guarded(_CANARY, work, envelope, count=metrics.record_context)
+
+
+def answered(
     label: str,
     take: Callable[[Content, str], Receipt],
     answer: Callable[[Receipt], bytes],
-    refuse: Callable[[SwitchhookError], tuple[bytes, str]],
+    refuse: Refuse,
     *,
-    audio: bool,
+    expect: Callable[[], None] = lambda: None,
+    audio: bool = False,
 ) -> Response:
+    """Read the body, have it taken, and answer; every error is told by `refuse`, and none is a 500.
+
+    `expect` raises what can be refused by the headers alone; `label` names the sender in the metrics; `audio` admits
+    ElevenLabs' recordings.
+    """
     began = time.perf_counter()
+
+    def work() -> Response:
+        expect()
+        with _BODIES.share() as share:
+            receipt = take(_body(share, audio=audio), _content_type())
+        metrics.record_ingress(label, "repeat" if receipt.repeat else "new")
+        metrics.record_accept(time.perf_counter() - began)
+        return Response(answer(receipt), content_type=JSON)
+
+    return _guarded(label, work, refuse, count=partial(metrics.record_ingress, label))
+
+
+def _guarded(label: str, work: Callable[[], Response], refuse: Refuse, *, count: Callable[[str], None]) -> Response:
+    # No error is kept in a variable: its traceback holds the body, and a frame in a cycle is freed much later.
     try:
-        limit_bytes = current_app.config["SWITCHHOOK_MAX_BODY"]
-        body = Content(read_body(request.environ, limit_bytes=limit_bytes, audio=audio))
-        receipt = take(body, _content_type())
+        return work()
     except BodyTooLarge as error:
         metrics.record_body_refused(label)
         source_id = (request.view_args or {}).get("source_id")
-        logs.alarm("body_too_large", provider=label, source_id=source_id, limit_bytes=limit_bytes)
-        return _refused(label, error, refuse)
+        logs.alarm("body_too_large", provider=label, source_id=source_id, limit_bytes=_limit_bytes())
+        return _refused(error, refuse, count)
     except SwitchhookError as error:
         if error.status != _INTERNAL_ERROR:
-            return _refused(label, error, refuse)
-        return _failed(label, error, refuse)
+            return _refused(error, refuse, count)
+        return _failed(label, error, refuse, count)
     except Exception as error:
-        return _failed(label, error, refuse)
-    metrics.record_ingress(label, "repeat" if receipt.repeat else "new")
-    metrics.record_accept(time.perf_counter() - began)
-    return Response(answer(receipt), content_type=JSON)
+        return _failed(label, error, refuse, count)
 
 
-def _failed(label: str, error: Exception, refuse: Callable[[SwitchhookError], tuple[bytes, str]]) -> Response:
+def _failed(label: str, error: Exception, refuse: Refuse, count: Callable[[str], None]) -> Response:
     """An error of ours, answered as 503: a provider that saw 500 might give the event up."""
     logs.failure("ingress_failed", error, provider=label)
-    return _refused(label, Unavailable("Something went wrong here; send it again."), refuse)
+    return _refused(Unavailable("Something went wrong here; send it again."), refuse, count)
 
 
-def _refused(label: str, error: SwitchhookError, refuse: Callable[[SwitchhookError], tuple[bytes, str]]) -> Response:
-    metrics.record_ingress(label, error.code)
+def _refused(error: SwitchhookError, refuse: Refuse, count: Callable[[str], None]) -> Response:
+    count(error.code)
     body, content_type = refuse(error)
     return Response(body, status=error.status, content_type=content_type, headers=retry_after(error))
+
+
+def _body(share: Share, *, audio: bool = False) -> Content:
+    return Content(read_body(request.environ, limit_bytes=_limit_bytes(), audio=audio, grow=share.grow))
+
+
+def _limit_bytes() -> int:
+    limit_bytes: int = current_app.config["SWITCHHOOK_MAX_BODY"]
+    return limit_bytes
 
 
 def _content_type() -> str:
     """The sender's Content-Type, passed on verbatim if it is a header that can be sent."""
     raw = request.environ.get("CONTENT_TYPE") or JSON
-    return raw if len(raw) <= _MAX_CONTENT_TYPE and raw.isascii() and raw.isprintable() else JSON
+    return raw if _is_sendable(raw) else JSON
 
 
-def _intake() -> Intake:
+def _passed_on(reply: Reply) -> Response:
+    """The customer's answer, without a Content-Type if it had none."""
+    given = reply.content_type
+    response = Response(reply.body.reveal(), status=reply.status)
+    response.headers.remove("Content-Type")
+    if given:
+        response.headers["Content-Type"] = given if _is_sendable(given) else _OCTETS
+    return response
+
+
+def _is_sendable(content_type: str) -> bool:
+    return len(content_type) <= _MAX_CONTENT_TYPE and content_type.isascii() and content_type.isprintable()
+
+
+def current_intake() -> Intake:
+    """The intake of the application that answers this request."""
     intake: Intake = current_app.extensions[EXTENSION]
     return intake

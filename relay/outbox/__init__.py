@@ -1,57 +1,83 @@
 """The only door to the outbox: fair lease queues in Redis. It moves sealed bytes and never opens them.
 
 An event waits in a line per endpoint (lane `relay`) and per account (lane `billing`). `accept` commits it, `claim`
-leases waiting units fairly over the lines, `settle` says what became of them; each is one atomic Lua script. Every
-method raises relay.errors.Unavailable when Redis does not answer.
+leases waiting units fairly over the lines, `settle` says what became of them, `readmit` puts ended deliveries back;
+each is one atomic Lua script. Every method raises relay.errors.Unavailable when Redis does not answer.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import redis
 
+from relay.connections import answered
+from relay.outbox import keys
 from relay.outbox.scripts import Arg, Call, Scripts
 from relay.outbox.units import (
     Accepted,
     Admission,
     Audit,
+    Backlog,
     Claim,
     Claims,
     GateVerdict,
+    Readmission,
+    Replay,
+    Room,
     Settlement,
     Unit,
     Verb,
     Verdict,
+    Worst,
 )
 
 __all__ = [
     "Accepted",
     "Admission",
     "Audit",
+    "Backlog",
     "Claim",
     "Claims",
     "GateVerdict",
     "Outbox",
+    "Readmission",
+    "Replay",
+    "Room",
     "Settlement",
     "Unit",
     "Verb",
     "Verdict",
+    "Worst",
 ]
 
 # Longer than the longest attempt (20 s), the wait before its settle and the reserve of 5 s, with room to spare.
 LEASE_MS: Final = 60_000
-# Of sealed content in one claim and in one process: keeps a worker small whatever waits.
-CLAIM_BYTES: Final = 32 * 1024 * 1024
+# Two clocks that run alike differ by far less after so long than the slack.
+_CLOCK_SECONDS: Final = 30.0
+_CLOCK_SLACK_MS: Final = 50
+# Replays in one call: Redis serves nobody else meanwhile.
+READMIT_MOST: Final = 200
+
+
+class _LastClaim(NamedTuple):
+    """Redis' clock (ms) at a moment of our monotonic one (s): hosts' wall clocks disagree, and jump."""
+
+    redis_ms: int
+    at: float
+    has_suspects: bool
 
 
 class Outbox:
     """The outbox on one Redis. Safe for threads; a claim belongs to the process that made it."""
 
     def __init__(self, client: redis.Redis, *, lease_ms: int = LEASE_MS) -> None:
+        self._client = client
         self._scripts = Scripts(client)
         self._lease_ms = lease_ms
+        self._claimed: dict[str, _LastClaim] = {}
 
     def accept(self, admissions: Sequence[Admission]) -> Accepted:
         """Commit a group of events, each exactly once; a verdict for each, in order."""
@@ -71,30 +97,60 @@ class Outbox:
             half_full=tuple(account_id.decode() for account_id in half_full),
         )
 
-    def claim(self, lane: str, *, most: int, most_bytes: int = CLAIM_BYTES, alone: bool, content: bool) -> Claims:
-        """Lease up to `most` due units of a lane, with their sealed content if asked for."""
-        call = self._claim_call(lane, most=most, most_bytes=most_bytes, alone=alone, content=content)
-        return _claims(self._scripts.run_all([call])[0])
+    def is_due(self, lane: str) -> bool:
+        """Whether a claim may find something: what an idle worker asks every second, in one cheap command.
+
+        True also when this process' last claim of the lane left a suspect, or was half a minute ago: by then it may
+        know neither of new suspects nor how late it is by Redis' clock.
+        """
+        claimed = self._claimed.get(lane)
+        if claimed is None or claimed.has_suspects or time.monotonic() - claimed.at > _CLOCK_SECONDS:
+            return True
+        with answered():
+            first: Any = self._client.zrange(keys.due(lane), 0, 0, withscores=True)
+        now_ms = claimed.redis_ms + (time.monotonic() - claimed.at) * 1000
+        return bool(first) and first[0][1] <= now_ms + _CLOCK_SLACK_MS
+
+    def claim(self, lane: str, room: Room, *, alone: bool, content: bool) -> Claims:
+        """Lease due units of a lane, as many as there is room for, with their sealed content if asked for."""
+        call = self._claim_call(lane, room, alone=alone, content=content)
+        began = time.monotonic()
+        return self._claims(lane, self._scripts.run_all([call])[0], began)
 
     def settle(self, lane: str, settlements: Sequence[Settlement]) -> list[str]:
         """Say what became of claimed units; `ok`, `stale` (the lease was lost) or `error` for each."""
         return _settled(self._scripts.run_all([_settle_call(lane, settlements)])[0])
 
     def settle_and_claim(
-        self, lane: str, settlements: Sequence[Settlement], *, most: int, most_bytes: int = CLAIM_BYTES, alone: bool
+        self, lane: str, settlements: Sequence[Settlement], room: Room, *, alone: bool
     ) -> tuple[list[str], Claims]:
         """Settle, then claim content, in one round trip."""
         calls = [
             _settle_call(lane, settlements),
-            self._claim_call(lane, most=most, most_bytes=most_bytes, alone=alone, content=True),
+            self._claim_call(lane, room, alone=alone, content=True),
         ]
+        began = time.monotonic()
         settled, claimed = self._scripts.run_all(calls)
-        return _settled(settled), _claims(claimed)
+        return _settled(settled), self._claims(lane, claimed, began)
 
     def sweep(self, *, most: int = 500) -> int:
         """See to events whose end has come: a last attempt, or shredding. Returns how many were seen."""
         reply = self._scripts.run("sweep", most)
         return int(reply[2])
+
+    def readmit(self, replays: Sequence[Replay], *, dry_run: bool = False) -> list[Readmission]:
+        """Put ended deliveries back into their lines, due now; what became of each, in order.
+
+        With `dry_run` nothing changes and `readmitted` means that it could be. Safe to repeat: what is back already is
+        `pending`. Raises ValueError for more than READMIT_MOST.
+        """
+        if len(replays) > READMIT_MOST:
+            raise ValueError(f"at most {READMIT_MOST} replays in one call")
+        args: list[Arg] = [int(dry_run), len(replays)]
+        for item in replays:
+            attempts = -1 if item.attempts is None else item.attempts
+            args += (item.endpoint_id, item.event_id, attempts, item.window_ms, item.outcome)
+        return [Readmission(verdict.decode()) for verdict in self._scripts.run("readmit", *args)[1]]
 
     def reopen(self, lane: str, key: str) -> None:
         """Forget what a key's gate has seen, so that what waits is due again: its endpoint was enabled by hand."""
@@ -104,8 +160,21 @@ class Outbox:
         """Count where every accepted unit of a lane is, at one moment."""
         return Audit(*self._scripts.run("audit", lane))
 
-    def _claim_call(self, lane: str, *, most: int, most_bytes: int, alone: bool, content: bool) -> Call:
-        return "claim", (lane, most, most_bytes, self._lease_ms, int(alone), int(content))
+    def worst(self, most: int) -> Worst:
+        """The endpoints whose oldest due unit is the latest, at most so many; of equals, those with more waiting."""
+        now_ms, endpoints, looked_at, rows = self._scripts.run("worst", most)
+        backlogs = tuple(Backlog(*(cell.decode() for cell in row[:3]), *row[3:]) for row in rows)
+        return Worst(now_ms, endpoints, looked_at, backlogs)
+
+    def _claims(self, lane: str, reply: Any, began: float) -> Claims:
+        claims = _claims(reply)
+        # As if Redis had answered at once: what looks due too early costs a claim, what looks due too late a wait.
+        self._claimed[lane] = _LastClaim(claims.now_ms, began, claims.drain)
+        return claims
+
+    def _claim_call(self, lane: str, room: Room, *, alone: bool, content: bool) -> Call:
+        limits = (room.units, room.size_bytes, self._lease_ms, int(alone), int(content))
+        return "claim", (lane, *limits, room.probation_units, room.probation_bytes, *room.full_accounts)
 
 
 def _settle_call(lane: str, settlements: Sequence[Settlement]) -> Call:
@@ -138,7 +207,24 @@ def _claims(reply: Any) -> Claims:
                 gate=gate.decode(),
                 facts=facts,
                 sealed=sealed,
+                is_replay=bool(is_replay),
+                is_on_probation=bool(is_on_probation),
+                account_id=account_id.decode(),
             )
-            for key, event_id, token, attempts, claims, accepted_ms, end_ms, gate, facts, sealed in units
+            for (
+                key,
+                event_id,
+                token,
+                attempts,
+                claims,
+                accepted_ms,
+                end_ms,
+                gate,
+                facts,
+                sealed,
+                is_replay,
+                is_on_probation,
+                account_id,
+            ) in units
         ),
     )

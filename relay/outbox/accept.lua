@@ -42,7 +42,8 @@ local function accept(e)
     fields[#fields + 1] = 0
   end
   if #e.endpoints > 0 then redis.call('ZADD', P .. 'ends', ms(NOW + e.window), e.id) end
-  redis.call('XADD', P .. 'outcomes', '*', 'f', e.facts, 'e', table.concat(e.endpoints, ','), 'z', size)
+  redis.call('XADD', P .. 'outcomes', '*', 'i', e.id, 'a', e.account, 'f', e.facts,
+    'e', table.concat(e.endpoints, ','), 'z', size)
   if #e.units == 0 then
     redis.call('SET', event, 1, 'PX', SPENT_TTL)
   else

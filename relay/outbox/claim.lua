@@ -1,17 +1,26 @@
 -- claim: lease waiting units, fairly over the lane's keys.
--- ARGV: lane, most units, most bytes, lease ms, alone (1: a suspect first, and nothing besides), content (1: sealed too)
+-- ARGV: lane, most units, most bytes, lease ms, alone (1: a suspect first, and nothing besides), content (1: sealed too),
+--       most units and bytes of keys on probation, then the accounts of which nothing is wanted
 -- Reply: {now, config version, more (1: there is more to claim), drain (1: a suspect waits to be claimed alone),
---         then for each unit: {key, id, token, attempts, claims, accepted ms, end ms, gate state, facts, sealed}}
+--         then for each unit: {key, id, token, attempts, claims, accepted ms, end ms, gate state, facts, sealed,
+--         replay (1|0)}}
 
 local lane, left, bytes_left, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local alone, with_content = ARGV[5] == '1', ARGV[6] == '1'
 local DUE, SUSPECTS = P .. 'due:' .. lane, P .. 'suspects:' .. lane
 local SUSPECT_CLAIMS = 2
+-- Keys are looked at so many at a time. When the caller has no room for some of them, these must not stand in front of
+-- others: they go so far behind that they do not fill every window. Where no other key waits they stay, for whoever has room.
+local WINDOW = 64
+local HELD_BACK = math.min(2000, math.max(50, redis.call('ZCARD', DUE) / 2))
+local probation_left, probation_bytes_left = tonumber(ARGV[7]), tonumber(ARGV[8])
+local full = {}
+for place = 9, #ARGV do full[ARGV[place]] = true end
 
 -- At maxmemory Redis refuses a script's first write only, so the first one frees (even if there is nothing to free).
 redis.call('DEL', P .. 'nothing')
 
-local claimed, gates = {}, {}
+local claimed, gates, held_back = {}, {}, {}
 local token = ms(NOW + lease)
 
 -- A lease ran out: its process died or stood still. What was claimed twice without a settle may be the cause; such a
@@ -37,17 +46,22 @@ local function allowance(gate, fly)
   return gate.cap - flying, NOW
 end
 
--- Lease one unit; false if it is what accept left behind when it failed half way, or would pass the byte limit.
-local function lease_unit(key, id, gate)
+-- Lease one unit; false if it is what accept left behind when it failed half way, or if there is no room for it.
+local function lease_unit(key, id, gate, is_alone)
   local n_field, c_field = unit_field('n', lane, key), unit_field('c', lane, key)
   local event = P .. 'event:' .. id
-  local e = redis.pcall('HMGET', event, n_field, c_field, 't', 'e', 'z')
+  local e = redis.pcall('HMGET', event, n_field, c_field, 't', 'e', 'z', unit_field('u', lane, key), 'a')
   local line = P .. 'line:' .. lane .. ':' .. key
   if e.err or not e[1] then
     redis.call('ZREM', line, id)
     return false
   end
   local size = tonumber(e[5])
+  local is_no_room = gate.is_on_probation and (probation_left < 1 or probation_bytes_left <= 0)
+  if not is_alone and (is_no_room or full[e[7]]) then
+    held_back[key] = true
+    return false
+  end
   if with_content and #claimed > 0 and size > bytes_left then
     left = 0
     return false
@@ -57,10 +71,13 @@ local function lease_unit(key, id, gate)
   redis.call('HINCRBY', event, c_field, 1)
   local facts = redis.call('GET', P .. 'facts:' .. id)
   local sealed = with_content and redis.call('GET', P .. 'sealed:' .. id) or false
-  claimed[#claimed + 1] =
-    { key, id, token, tonumber(e[1]), tonumber(e[2] or 0) + 1, e[3], e[4], gate.state or '', facts, sealed }
+  claimed[#claimed + 1] = { key, id, token, tonumber(e[1]), tonumber(e[2] or 0) + 1, e[3], e[6] or e[4],
+    gate.state, facts, sealed, e[6] and 1 or 0, gate.is_on_probation and 1 or 0, e[7] }
   bytes_left = bytes_left - size
   left = left - 1
+  if gate.is_on_probation then
+    probation_left, probation_bytes_left = probation_left - 1, probation_bytes_left - size
+  end
   return true
 end
 
@@ -77,7 +94,7 @@ local function claim(key, most)
   if most < 1 then return 0 end
   local got = 0
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', line, '-inf', ms(up_to), 'LIMIT', 0, most)) do
-    if left < 1 then break end
+    if left < 1 or held_back[key] then break end
     if lease_unit(key, id, gate) then got = got + 1 end
   end
   return got
@@ -88,14 +105,14 @@ local function claim_suspect()
   if not first then return end
   redis.call('ZREM', SUSPECTS, first)
   local key, id = string.match(first, '^(%S+) (%S+)$')
-  if lease_unit(key, id, gate_of(lane, key)) then
+  if lease_unit(key, id, gate_of(lane, key), true) then
     index(lane, key)
     left = 0
   end
 end
 
 if alone then claim_suspect() end
-local keys = redis.call('ZRANGEBYSCORE', DUE, '-inf', ms(NOW), 'LIMIT', 0, 64)
+local keys = redis.call('ZRANGEBYSCORE', DUE, '-inf', ms(NOW), 'LIMIT', 0, WINDOW)
 local turn = math.max(1, math.floor(left / math.max(1, #keys)))
 local served = {}
 for pass = 1, 2 do
@@ -106,8 +123,17 @@ for pass = 1, 2 do
     end
   end
 end
-for key in pairs(served) do index(lane, key, gates[key], true) end
+local kept = 0
+for key in pairs(served) do
+  index(lane, key, gates[key], true)
+  if held_back[key] and #keys == WINDOW then
+    redis.call('ZADD', DUE, 'XX', 'GT', ms(NOW + HELD_BACK), key)
+  elseif held_back[key] and tonumber(redis.call('ZSCORE', DUE, key) or NOW + 1) <= NOW then
+    kept = kept + 1
+  end
+end
 
-local more = redis.call('ZCOUNT', DUE, '-inf', ms(NOW)) > 0 and 1 or 0
+-- What this caller has no room for is no reason for it to look again at once.
+local more = redis.call('ZCOUNT', DUE, '-inf', ms(NOW)) > kept and 1 or 0
 local drain = redis.call('EXISTS', SUSPECTS)
 return { NOW, redis.call('GET', P .. 'config:version') or '0', more, drain, claimed }

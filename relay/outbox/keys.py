@@ -43,6 +43,11 @@ def due(lane: str) -> str:
     return f"{PREFIX}due:{lane}"
 
 
+def suspects(lane: str) -> str:
+    """Sorted set: units that may have killed their process, claimed alone; see claim.lua."""
+    return f"{PREFIX}suspects:{lane}"
+
+
 def gate(key: str) -> str:
     """Hash: the breaker of one endpoint, global to all workers."""
     return f"{PREFIX}gate:{key}"

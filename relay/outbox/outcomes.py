@@ -7,9 +7,11 @@ from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import redis
+from msgspec.structs import force_setattr, replace
 from redis.exceptions import RedisError, ResponseError
 
 from relay.calls import Facts
+from relay.connections import answered
 from relay.errors import Unavailable
 from relay.outbox import keys
 
@@ -71,10 +73,25 @@ class UnreadableEntry(NamedTuple):
     stream_id: str
 
 
-encode_facts: Final = msgspec.msgpack.Encoder().encode
-decode_facts: Final = msgspec.msgpack.Decoder(Facts).decode
-encode_outcome: Final = msgspec.msgpack.Encoder().encode
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode_facts: Final = msgspec.msgpack.Decoder(Facts).decode
+encode_outcome: Final = _encode
 _decode_outcome: Final = msgspec.msgpack.Decoder(AttemptOutcome).decode
+
+
+def encode_facts(facts: Facts) -> bytes:
+    """Facts as the outbox keeps them: without the ids, which it has besides, and the key that the id was made of."""
+    call = replace(facts.call, dedupe=())
+    return _encode(replace(facts, event_id="", account_id="", call=call))
+
+
+def decode_facts(kept: bytes, *, event_id: str, account_id: str) -> Facts:
+    """Whole facts again. Raises msgspec.MsgspecError."""
+    facts = _decode_facts(kept)
+    # Nobody has seen them yet; a copy would cost more than the decoding.
+    force_setattr(facts, "event_id", event_id)
+    force_setattr(facts, "account_id", account_id)
+    return facts
 
 
 class OutcomeReader:
@@ -127,11 +144,29 @@ class OutcomeReader:
             raise Unavailable(f"Redis did not answer: {type(error).__name__}") from None
 
 
+def backlog(client: redis.Redis) -> tuple[int, int]:
+    """How many entries wait to be recorded, and for how many milliseconds the oldest has. Raises Unavailable."""
+    with answered():
+        pipeline = client.pipeline(transaction=True)
+        pipeline.xlen(keys.OUTCOMES)
+        pipeline.xrange(keys.OUTCOMES, count=1)
+        pipeline.time()
+        waiting, oldest, (seconds, microseconds) = pipeline.execute()
+    if not oldest:
+        return waiting, 0
+    began_ms = int(oldest[0][0].partition(b"-")[0])
+    return waiting, max(0, seconds * 1000 + microseconds // 1000 - began_ms)
+
+
 def _entry(stream_id: str, fields: dict[bytes, bytes]) -> StreamEntry | UnreadableEntry:
     try:
         if b"o" in fields:
-            return StreamEntry(stream_id, _decode_outcome(fields[b"o"]))
+            outcome = _decode_outcome(fields[b"o"])
+            if b"n" in fields:  # readmit knows of attempts that are not in the caller's records yet
+                outcome = replace(outcome, number=int(fields[b"n"]))
+            return StreamEntry(stream_id, outcome)
+        facts = decode_facts(fields[b"f"], event_id=fields[b"i"].decode(), account_id=fields[b"a"].decode())
         endpoints = tuple(filter(None, fields[b"e"].decode().split(",")))
-        return StreamEntry(stream_id, AcceptedOutcome(decode_facts(fields[b"f"]), endpoints, int(fields[b"z"])))
+        return StreamEntry(stream_id, AcceptedOutcome(facts, endpoints, int(fields[b"z"])))
     except (KeyError, ValueError, msgspec.MsgspecError):
         return UnreadableEntry(stream_id)

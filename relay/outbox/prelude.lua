@@ -23,11 +23,13 @@ local function lowest(zset)
   return first[1] and tonumber(first[2])
 end
 
--- The breaker of one endpoint: how many may be in flight now, and from when. Other lanes have no breaker.
+-- The breaker of one endpoint: how many may be in flight now, and from when. Other lanes have no breaker. An endpoint
+-- is on probation while it has earned nothing: it is new, or has failed lately.
 local function gate_of(lane, key)
-  if lane ~= 'relay' then return { cap = 1000, until_ms = 0 } end
+  if lane ~= 'relay' then return { cap = 1000, until_ms = 0, state = '' } end
   local g = redis.call('HMGET', P .. 'gate:' .. key, 'cap', 'until', 'state')
   local gate = { cap = tonumber(g[1] or CAP_FIRST), until_ms = tonumber(g[2] or 0), state = g[3] or '' }
+  gate.is_on_probation = gate.cap <= CAP_FIRST
   if gate.state == 'open' then gate.cap = 1 end
   return gate
 end

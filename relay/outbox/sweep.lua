@@ -10,25 +10,31 @@ local ids = redis.call('ZRANGEBYSCORE', P .. 'ends', '-inf', ms(NOW), 'LIMIT', 0
 for _, id in ipairs(ids) do
   local event = P .. 'event:' .. id
   local fields = redis.pcall('HGETALL', event)
-  local open, values = false, {}
+  local open, values = {}, {}
   if not fields.err then
     for i = 1, #fields, 2 do
       values[fields[i]] = fields[i + 1]
-      local key = string.match(fields[i], '^n:relay:(.+)$')
-      if key then
-        open = true
-        local line = P .. 'line:relay:' .. key
-        local at = redis.call('ZSCORE', line, id)
-        if at and tonumber(at) > URGENT then
-          redis.call('ZADD', line, URGENT, id)
-          index('relay', key)
-          urgent = urgent + 1
-        end
-      end
+      open[#open + 1] = string.match(fields[i], '^n:relay:(.+)$')
     end
   end
-  if open then
-    redis.call('ZADD', P .. 'ends', ms(NOW + RECHECK), id)
+  local again = nil
+  for _, key in ipairs(open) do
+    -- A replay has an end of its own; the other units share the event's.
+    local unit_end = tonumber(values['u:relay:' .. key] or values['e'] or 0)
+    if unit_end <= NOW then
+      unit_end = NOW + RECHECK
+      local line = P .. 'line:relay:' .. key
+      local at = redis.call('ZSCORE', line, id)
+      if at and tonumber(at) > URGENT then
+        redis.call('ZADD', line, URGENT, id)
+        index('relay', key)
+        urgent = urgent + 1
+      end
+    end
+    again = math.min(again or unit_end, unit_end)
+  end
+  if again then
+    redis.call('ZADD', P .. 'ends', ms(again), id)
   else
     redis.call('ZREM', P .. 'ends', id)
     redis.call('DEL', P .. 'sealed:' .. id)

@@ -59,8 +59,25 @@ class Accepted(NamedTuple):
     half_full: tuple[str, ...] = ()
 
 
+class Room(NamedTuple):
+    """How much a claim may lease: units, and bytes of sealed content.
+
+    Keys on probation share `probation_units` and `probation_bytes` of it; units of `full_accounts` are left alone. One
+    unit may pass a limit of bytes, else a large one would never go.
+    """
+
+    units: int
+    size_bytes: int = 32 * 1024 * 1024
+    probation_units: int = 1 << 31
+    probation_bytes: int = 1 << 31
+    full_accounts: tuple[str, ...] = ()
+
+
 class Claim(NamedTuple):
-    """A leased unit. `token` proves the lease; `attempts` were made before, `claims` since the last settle."""
+    """A leased unit. `token` proves the lease; `attempts` were made before, `claims` since the last settle.
+
+    `end_ms` is the event's end, or a replay's own. `is_on_probation`: its endpoint is new or has failed lately.
+    """
 
     key: str
     event_id: str
@@ -72,6 +89,9 @@ class Claim(NamedTuple):
     gate: str
     facts: bytes
     sealed: bytes | None
+    is_replay: bool = False
+    is_on_probation: bool = False
+    account_id: str = ""
 
     @property
     def is_suspect(self) -> bool:
@@ -125,8 +145,64 @@ class Settlement(NamedTuple):
     outcome: bytes = b""
 
 
+class Replay(NamedTuple):
+    """An ended delivery that is to go again.
+
+    `attempts` is how many the caller's records know of; None unless they say that it has ended. `window_ms` is how long
+    its endpoint lets an event be tried. `outcome` is the encoded record for Postgres; the script puts the number of
+    attempts right.
+    """
+
+    endpoint_id: str
+    event_id: str
+    attempts: int | None
+    window_ms: int
+    outcome: bytes
+
+
+class Readmission(StrEnum):
+    """What readmit made of one replay; see readmit.lua."""
+
+    READMITTED = "readmitted"
+    PENDING = "pending"
+    GONE = "gone"
+    CLOSED = "closed"
+    UNKNOWN = "unknown"
+    ERROR = "error"
+
+
+class Backlog(NamedTuple):
+    """What waits for one endpoint, and how its gate stands.
+
+    `gate` is closed (requests flow), open (they wait until `until_ms`, then one probes) or gone. `late_ms` is how late
+    the oldest due unit is; `failures` came in a row; `cap` requests may be in flight.
+    """
+
+    endpoint_id: str
+    account_id: str
+    gate: str
+    waiting: int
+    in_flight: int
+    late_ms: int
+    until_ms: int
+    failures: int
+    cap: int
+
+
+class Worst(NamedTuple):
+    """The endpoints that are furthest behind, worst first, of those looked at, of all that something waits for."""
+
+    now_ms: int
+    endpoints: int
+    looked_at: int
+    backlogs: tuple[Backlog, ...]
+
+
 class Audit(NamedTuple):
-    """Where every accepted unit of a lane is. `unaccounted` must be 0: anything else is a lost or invented unit."""
+    """Where every accepted unit of a lane is. `unaccounted` must be 0: anything else is a lost or invented unit.
+
+    A unit that was readmitted counts as accepted once more.
+    """
 
     waiting: int
     in_flight: int

@@ -124,7 +124,8 @@ def _agent_id(payload: _Body, data: _Data) -> str | None:
 
 def _dedupe(body: bytes, idempotency_key: str | None) -> tuple[str, str]:
     if idempotency_key:
-        return "idempotency", keepable(idempotency_key, "Idempotency-Key")
+        # Its hash: the sender chooses the key freely, and facts are kept in the clear.
+        return "idempotency", fingerprint(keepable(idempotency_key, "Idempotency-Key").encode())
     return "body", fingerprint(body)
 
 

@@ -108,6 +108,11 @@ def sign(body: bytes, *, secret: str, now_ms: int) -> tuple[str, str]:
     return SIGNATURE_HEADER, f"v={now_ms},d={_digest(body, secret, str(now_ms))}"
 
 
+def kind_of(body: bytes) -> str:
+    """The event's own type alone, whatever else is wrong with the body. Raises PayloadError."""
+    return needed(_READER.read(body).event, "event")
+
+
 def read(body: bytes) -> CallEvent:
     """The facts of a verified body. Raises PayloadError.
 

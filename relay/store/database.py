@@ -33,6 +33,10 @@ _MIGRATION_LOCK: Final = 5_773_630_041
 # shutdown and cancellation (57), system trouble (58), a lock not granted in time, a standby that is read-only.
 _PASSING_CLASSES: Final = frozenset({"08", "40", "53", "57", "58"})
 _PASSING_STATES: Final = frozenset({"55P03", "25006"})
+# What Postgres has no state for (a disk quota that is used up, say) it calls an internal error; from where it reads and
+# writes files that too is trouble of its system, not of the row.
+_INTERNAL_ERROR: Final = "XX000"
+_FILE_SOURCES: Final = frozenset({"md.c", "fd.c"})
 
 
 class StatementRefused(SwitchhookError):
@@ -97,7 +101,11 @@ def _translation(error: StatementError | PoolTimeout) -> SwitchhookError:
         # The driver's own words: what is not a lost connection is a value or a statement that it cannot send.
         passes = isinstance(cause, psycopg.OperationalError | psycopg.InterfaceError)
     else:
-        passes = sqlstate in _PASSING_STATES or sqlstate[:2] in _PASSING_CLASSES
+        passes = (
+            sqlstate in _PASSING_STATES
+            or sqlstate[:2] in _PASSING_CLASSES
+            or (sqlstate == _INTERNAL_ERROR and cause.diag.source_file in _FILE_SOURCES)
+        )
     if passes:
         return Unavailable("Postgres cannot be reached or is too busy; nothing was stored")
     return StatementRefused(type(cause).__name__, sqlstate=sqlstate, constraint=cause.diag.constraint_name)

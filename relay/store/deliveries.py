@@ -8,11 +8,14 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import Connection, exists, select, tuple_
 
-from relay.store.tables import attempts, deliveries, events
+from relay.store.snapshot import EndpointState
+from relay.store.tables import attempts, deliveries, endpoints, events
 
 DeliveryStatus = Literal["pending", "delivered", "dead", "content_lost"]
+# `(accepted_at, event_id, endpoint_id)` of a delivery: where a page begins.
+Cursor = tuple[datetime, str, str]
 
 
 _EVENT_FACTS: Final = (
@@ -58,6 +61,29 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     history: list[Attempt]
 
 
+class Candidate(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery that may be replayed, with what decides it.
+
+    `endpoint_state` is None for an endpoint that does not exist any more, `retention_hours` None for the setting's
+    default. `is_latest` is False if the event came again on a later day and has a newer record: this one is history.
+    """
+
+    event_id: str
+    endpoint_id: str
+    account_id: str
+    status: DeliveryStatus
+    attempts: int
+    accepted_at: datetime
+    endpoint_state: EndpointState | None
+    retention_hours: int | None
+    is_latest: bool
+
+    @property
+    def cursor(self) -> Cursor:
+        """Where the page after this one begins."""
+        return self.accepted_at, self.event_id, self.endpoint_id
+
+
 def sortable(stream_id: str) -> str:
     """A Redis stream id in the form of `last_stream_id`, which sorts as text: `1-2` padded to 15 and 20 digits."""
     milliseconds, _, sequence = stream_id.partition("-")
@@ -72,7 +98,7 @@ def page(
     event_id: str | None = None,
     status: DeliveryStatus | None = None,
     since: datetime | None = None,
-    before: tuple[datetime, str, str] | None = None,
+    before: Cursor | None = None,
     limit: int = 100,
 ) -> list[Delivery]:
     """Deliveries with their attempts, newest first, of one account or of all.
@@ -98,6 +124,46 @@ def page(
     rows = [dict(row) for row in connection.execute(newest).mappings()]
     history = _history(connection, rows)
     return [_delivery(row, history[row["event_id"], row["endpoint_id"]]) for row in rows]
+
+
+def candidates(
+    connection: Connection,
+    *,
+    account_id: str | None = None,
+    endpoint_id: str | None = None,
+    event_id: str | None = None,
+    status: DeliveryStatus | None = None,
+    since: datetime | None = None,
+    after: Cursor | None = None,
+    limit: int = 100,
+) -> list[Candidate]:
+    """Deliveries in the order in which they were accepted, from `since` on; `after` is the last one's `cursor`."""
+    order = (deliveries.c.accepted_at, deliveries.c.event_id, deliveries.c.endpoint_id)
+    oldest = select(deliveries).order_by(*order).limit(limit)
+    wanted = {"account_id": account_id, "endpoint_id": endpoint_id, "event_id": event_id, "status": status}
+    for name, value in wanted.items():
+        if value is not None:
+            oldest = oldest.where(deliveries.c[name] == value)
+    if after is not None:
+        oldest = oldest.where(tuple_(*order) > after)
+    if (first := after[0] if after is not None else since) is not None:
+        # The day as well: it is what partitions are chosen by.
+        oldest = oldest.where(deliveries.c.accepted_at >= first, deliveries.c.day >= first.astimezone(UTC).date())
+    page, later = oldest.subquery("page"), deliveries.alias("later")
+    same = (later.c.event_id == page.c.event_id) & (later.c.endpoint_id == page.c.endpoint_id)
+    facts = [page.c[name] for name in Candidate.__struct_fields__ if name in page.c]
+    of_page = select(
+        *facts,
+        endpoints.c.state.label("endpoint_state"),
+        endpoints.c.retention_hours,
+        (~exists().where(same, later.c.day > page.c.day)).label("is_latest"),
+    ).select_from(
+        page.outerjoin(
+            endpoints, (endpoints.c.id == page.c.endpoint_id) & (endpoints.c.account_id == page.c.account_id)
+        )
+    )
+    rows = connection.execute(of_page.order_by(page.c.accepted_at, page.c.event_id, page.c.endpoint_id))
+    return [Candidate(**row) for row in rows.mappings()]
 
 
 def _history(connection: Connection, rows: Sequence[dict[str, Any]]) -> defaultdict[tuple[str, str], list[Attempt]]:

@@ -27,7 +27,8 @@ DEADLINE_SECONDS: Final = 15
 class Endpoint:
     """One destination. Bound to a template or a source, or else account-wide; `signing_secrets` has the newest first.
 
-    `retention_hours` None means the setting's default.
+    `retention_hours` None means the setting's default; `failure_when` is the path of the field that makes a 2xx answer
+    a failure, if there is one.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Endpoint:
     state: EndpointState
     created_at: datetime
     disabled_at: datetime | None
+    failure_when: str | None
 
 
 def create(
@@ -60,6 +62,7 @@ def create(
     signing: Signing = "standard",
     deadline_seconds: int = DEADLINE_SECONDS,
     retention_hours: int | None = None,
+    failure_when: str | None = None,
     template_id: int | None = None,
     source_id: str | None = None,
     endpoint_id: str | None = None,
@@ -84,6 +87,7 @@ def create(
         "signing": signing,
         "deadline_seconds": deadline_seconds,
         "retention_hours": retention_hours,
+        "failure_when": failure_when,
         "template_id": template_id,
         "source_id": source_id,
     }
@@ -116,9 +120,16 @@ def update(
     signing: Signing | UnsetType = UNSET,
     deadline_seconds: int | UnsetType = UNSET,
     retention_hours: int | UnsetType | None = UNSET,
+    failure_when: str | UnsetType | None = UNSET,
 ) -> Endpoint:
     """Change what is given and leave the rest. What already waits goes to the new URL. Raises NotFound."""
-    plain = _given(filters=filters, signing=signing, deadline_seconds=deadline_seconds, retention_hours=retention_hours)
+    plain = _given(
+        filters=filters,
+        signing=signing,
+        deadline_seconds=deadline_seconds,
+        retention_hours=retention_hours,
+        failure_when=failure_when,
+    )
     hidden = _given(url=url, headers=headers, webhook_secret=webhook_secret)
     return _update(connection, ring, account_id, endpoint_id, plain=plain, hidden=hidden)
 

@@ -35,6 +35,12 @@ def ensure(connection: Connection, today: date, days_ahead: int = DAYS_AHEAD) ->
     return made
 
 
+def missing(connection: Connection, today: date, *, days_ahead: int) -> list[str]:
+    """The partitions of today and so many days after it that are not there, by name."""
+    days = [today + timedelta(days=offset) for offset in range(days_ahead + 1)]
+    return [_name(table, day) for table in PARTITIONED for day in days if day not in _days(connection, table)]
+
+
 def drop_before(connection: Connection, day: date) -> list[str]:
     """Forget deliveries, attempts and events from before a day (UTC); returns the names of the partitions dropped."""
     _take_turns(connection)

@@ -32,7 +32,8 @@ class SourceConfig(Secretive, frozen=True, kw_only=True):
 class EndpointConfig(Secretive, frozen=True, kw_only=True):
     """An endpoint in any state: what waits for a disabled one has to be settled too.
 
-    With neither template nor source it is account-wide. `retention_hours` None means the setting's default.
+    With neither template nor source it is account-wide. `retention_hours` None means the setting's default;
+    `failure_when` is the path of a field that makes a 2xx answer a failure; what older versions mirrored lacks it.
     """
 
     id: str
@@ -47,6 +48,7 @@ class EndpointConfig(Secretive, frozen=True, kw_only=True):
     template_id: int | None
     source_id: str | None
     state: EndpointState
+    failure_when: str | None = None
 
 
 class TemplateConfig(Secretive, frozen=True, kw_only=True):
@@ -105,7 +107,7 @@ STATEMENT: Final = select(
     _rows(
         endpoints,
         **_plain(endpoints, "id", "signing", "filters", "deadline_seconds", "retention_hours"),
-        **_plain(endpoints, "template_id", "source_id", "state"),
+        **_plain(endpoints, "template_id", "source_id", "state", "failure_when"),
         sealed=_hex(endpoints.c.sealed_config),
     ).label("endpoints"),
     _rows(

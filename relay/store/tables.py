@@ -109,6 +109,7 @@ endpoints: Final = Table(
     Column("state", Text, nullable=False),
     Column("created_at", MOMENT, nullable=False),
     Column("disabled_at", MOMENT),
+    Column("failure_when", Text),
 )
 
 rate_cards: Final = Table(

@@ -12,8 +12,10 @@ import sys
 import threading
 import traceback
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import Final
 
+from relay.telemetry import streams
 from relay.telemetry.redaction import allowed
 
 _LOGGER: Final = logging.getLogger("switchhook")
@@ -32,6 +34,7 @@ GRANIAN: Final = {
 
 def configure(level: str) -> None:
     """Send every log record of this process through this module."""
+    streams.unbuffer()
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(JsonLines())
     root = logging.getLogger()
@@ -40,7 +43,10 @@ def configure(level: str) -> None:
     _LOGGER.setLevel(level)
     # What logging prints on standard error about a record that it could not write quotes the record's arguments.
     logging.raiseExceptions = False
+    # Python's own hooks print an error's text, and that of everything it was chained to.
     threading.excepthook = _thread_failed
+    sys.excepthook = _uncaught
+    sys.unraisablehook = _unraisable
 
 
 def debug(event: str, **fields: object) -> None:
@@ -90,9 +96,19 @@ class JsonLines(logging.Formatter):
 
 
 def _thread_failed(args: threading.ExceptHookArgs) -> None:
-    # Python's own hook prints the error's text, and that of everything it was chained to.
     if args.exc_value is not None and not isinstance(args.exc_value, SystemExit):
         failure("thread_failed", args.exc_value)
+
+
+def _uncaught(_: type[BaseException], error: BaseException, __: TracebackType | None) -> None:
+    # libcurl's binding comes here too, with what a callback raised.
+    if isinstance(error, Exception):
+        failure("uncaught", error)
+
+
+def _unraisable(args: sys.UnraisableHookArgs) -> None:
+    if args.exc_value is not None:
+        failure("uncaught", args.exc_value)
 
 
 def _place(error: BaseException) -> str:

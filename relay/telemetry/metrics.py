@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -10,13 +11,18 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
 
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
+# What this process counts: its own work, and what it takes of the machine.
 REGISTRY: Final = CollectorRegistry(auto_describe=False)
+# What is counted once for the whole system, by the process that answers a scrape.
+SYSTEM: Final = CollectorRegistry(auto_describe=False)
+ProcessCollector(namespace="switchhook_relay", registry=REGISTRY)
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 # An accept is one script call with an fsync: a millisecond when idle, a second when the disk is in trouble.
@@ -44,6 +50,18 @@ _accept = Histogram(
     buckets=_ACCEPT_BUCKETS,
     registry=REGISTRY,
 )
+_contexts = Counter(
+    "switchhook_relay_context_requests",
+    "Agents' requests for context, by what became of them.",
+    ("outcome",),
+    registry=REGISTRY,
+)
+_context_seconds = Histogram(
+    "switchhook_relay_context_seconds",
+    "Time that customers' servers took to answer requests for context.",
+    buckets=_ATTEMPT_BUCKETS,
+    registry=REGISTRY,
+)
 _attempts = Counter(
     "switchhook_relay_delivery_attempts", "Attempts to deliver, by outcome class.", ("outcome",), registry=REGISTRY
 )
@@ -60,26 +78,34 @@ _lag = Histogram(
     registry=REGISTRY,
 )
 _waiting = Gauge(
-    "switchhook_relay_outbox_waiting", "Units waiting or in flight in the outbox.", ("lane",), registry=REGISTRY
+    "switchhook_relay_outbox_waiting", "Units waiting or in flight in the outbox.", ("lane",), registry=SYSTEM
 )
 _oldest = Gauge(
     "switchhook_relay_outbox_oldest_age_seconds",
     "How late the outbox's oldest due unit is.",
     ("lane",),
-    registry=REGISTRY,
+    registry=SYSTEM,
 )
 _units = Gauge(
     "switchhook_relay_units",
     "Units since the outbox began, by what became of them.",
     ("lane", "state"),
-    registry=REGISTRY,
+    registry=SYSTEM,
 )
 _unaccounted = Gauge(
     "switchhook_unaccounted_events",
     "Accepted units that are neither settled nor waiting. Anything but 0 is a lost or invented unit.",
-    registry=REGISTRY,
+    registry=SYSTEM,
 )
-_disabled = Gauge("switchhook_relay_endpoints_disabled", "Endpoints that take no deliveries.", registry=REGISTRY)
+_disabled = Gauge("switchhook_relay_endpoints_disabled", "Endpoints that take no deliveries.", registry=SYSTEM)
+_redis_up = Gauge(
+    "switchhook_relay_redis_up",
+    "Whether Redis answered this scrape; if not, it shows only the process that answers it.",
+    registry=SYSTEM,
+)
+_processes = Gauge(
+    "switchhook_relay_processes", "Processes that published samples just now, by kind.", ("kind",), registry=SYSTEM
+)
 _rated = Counter(
     "switchhook_billing_rated_seconds", "Seconds of calls that were rated.", ("provider",), registry=REGISTRY
 )
@@ -110,6 +136,16 @@ def record_body_refused(provider: str) -> None:
 def record_accept(seconds: float) -> None:
     """A webhook was committed."""
     _accept.observe(seconds)
+
+
+def record_context(outcome: str) -> None:
+    """A request for context was answered. `outcome` is answered or an error's code."""
+    _contexts.labels(outcome).inc()
+
+
+def record_context_seconds(seconds: float) -> None:
+    """A customer's server was asked for context."""
+    _context_seconds.observe(seconds)
 
 
 def record_attempt(outcome: str, seconds: float) -> None:
@@ -148,6 +184,17 @@ def record_endpoints_disabled(count: int) -> None:
     _disabled.set(count)
 
 
+def record_redis_up(up: bool) -> None:
+    """Redis was asked for a scrape."""
+    _redis_up.set(up)
+
+
+def record_processes(running: Mapping[str, int]) -> None:
+    """The processes that publish were counted by kind."""
+    for kind, count in running.items():
+        _processes.labels(kind).set(count)
+
+
 def record_charge(provider: str, currency: str, rated_seconds: float) -> None:
     """A charge was committed."""
     _charges.labels(currency).inc()
@@ -165,5 +212,10 @@ def record_recorded(result: str, count: int) -> None:
 
 
 def exposition() -> bytes:
-    """All metrics of this process in the Prometheus text format."""
+    """The metrics of this process in the Prometheus text format."""
     return generate_latest(REGISTRY)
+
+
+def system_exposition(*, known: bool) -> bytes:
+    """The metrics of the whole system; of what is not known only that Redis is away, because old values would lie."""
+    return generate_latest(SYSTEM if known else SYSTEM.restricted_registry(["switchhook_relay_redis_up"]))

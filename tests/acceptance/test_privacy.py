@@ -1,126 +1,204 @@
-"""What was said is nowhere in the clear: not in Redis, Postgres, logs or metrics, whatever happens on the way."""
+"""What was said is nowhere in the clear: in no file of Redis, Postgres or a process, whatever happens on the way.
+
+One long run says a canary in everything that a provider, an agent or a customer's server can say it in, while things
+fail on the way; then all that was written is scanned, before and after the processes have ended. That the scan would
+have found it is shown by tests/integration/test_scan.py.
+"""
 
 from __future__ import annotations
 
-import base64
 import json
+import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, get_args
 
 import pytest
 from sqlalchemy import text
 
-from relay.demo.embedded import EmbeddedPostgres, Scratch
-from tests.customers import Customer
-from tests.payloads import elevenlabs_headers, elevenlabs_transcription, retell_event, retell_headers
-from tests.receiver import Receiver
-from tests.scanner import Scanner, postgres_contents, redis_contents
+from relay.demo.embedded import EmbeddedPostgres, Scratch, start_postgres
+from relay.outbox import keys
+from relay.providers import PROVIDERS
+from relay.queues import KEY_PREFIX
+from tests.echo import Echo, Manner, echoing
+from tests.mishaps import PATIENCE, answer, await_post, break_headers, change_workers, core_limits_of, set_up, speak
+from tests.planted import Canary
+from tests.processes import ManagedProcess
+from tests.scanner import Scanner
+from tests.senders import ROUTES, Sent, another, malformed, webhooks
 from tests.stack import METRICS_TOKEN, Stack, fresh_stack
+from tests.written import Place, file_places, monitored, open_files, postgres_places, redis_places
 
-SAID = f"my card number is {secrets.token_hex(12)}"
-PROVIDER_SECRET = f"provider-{secrets.token_hex(12)}"
-WEBHOOK_SECRET = f"customer-{secrets.token_hex(12)}"
-SIGNING_KEY = f"signing-{secrets.token_hex(12)}"  # 32 characters, behind whsec_ in base64
-HEADER = f"header-{secrets.token_hex(12)}"
-PATH_TOKEN = f"token-{secrets.token_hex(12)}"
-RING = secrets.token_hex(24)
-CANARIES = (SAID, PROVIDER_SECRET, WEBHOOK_SECRET, SIGNING_KEY, HEADER, PATH_TOKEN, RING, METRICS_TOKEN)
-
-
-@pytest.fixture
-def stack(scratch: Scratch, embedded_postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Stack]:
-    """All processes, as talkative as they can be."""
-    settings = {"LOG_LEVEL": "DEBUG", "SWITCHHOOK_KEYS": RING}
-    with fresh_stack(scratch, embedded_postgres, logs=tmp_path, settings=settings) as stack:
-        stack.start("web", "worker", "beat")
-        yield stack
-
-
-def set_up(customer: Customer, url: str) -> str:
-    """An endpoint full of secrets; what it is signed with."""
-    whsec = "whsec_" + base64.b64encode(SIGNING_KEY.encode()).decode()
-    customer.endpoint(
-        f"{url}/{PATH_TOKEN}", webhook_secret=WEBHOOK_SECRET, signing_secret=whsec, headers={"X-Own": HEADER}
-    )
-    return whsec
+DOCS: Final = Path(__file__).parents[2] / "docs"
+RING: Final = secrets.token_hex(24)
+MAX_BODY: Final = 1_000_000
+# As unwise as a Postgres can be configured: every statement with its parameters, and the row that was refused.
+TALKATIVE: Final = {
+    "log_statement": "all",
+    "log_min_duration_statement": "0",
+    "log_parameter_max_length": "-1",
+    "log_parameter_max_length_on_error": "-1",
+    "log_min_error_statement": "error",
+    "log_error_verbosity": "verbose",
+    "wal_compression": "pglz",
+}
+# Rows that Postgres refuses, in a text that quotes them: of a call that is charged, and of an attempt.
+REFUSAL: Final = f"refused {secrets.token_hex(12)}"
+REFUSALS: Final = f"""
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN RAISE EXCEPTION '{REFUSAL}: %', NEW USING DETAIL = NEW::text, HINT = NEW::text; END $$;
+    CREATE TRIGGER refused BEFORE INSERT ON ledger
+        FOR EACH ROW WHEN (NEW.conversation_id = 'conv_full') EXECUTE FUNCTION refuse();
+    CREATE TRIGGER refused BEFORE INSERT ON attempts
+        FOR EACH ROW WHEN (NEW.http_status = 302) EXECUTE FUNCTION refuse();
+"""
 
 
-def everything_written(stack: Stack, scratch: Scratch) -> Iterator[tuple[str, bytes]]:
-    """All of Redis, its append-only file, all of Postgres, all logs and the metrics."""
-    yield from redis_contents(stack.redis)
-    yield "append-only file", (stack.redis_server.directory / "appendonly.aof").read_bytes()
-    with stack.database.begin() as connection:
-        yield from postgres_contents(connection)
-    for log in (*stack.logs.iterdir(), *scratch.directory.glob("*.log")):
-        yield log.name, log.read_bytes()
-    yield "metrics", stack.get("/metrics", {"Authorization": f"Bearer {METRICS_TOKEN}"}).content
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A system of its own, as talkative as it can be, with the places where it may write."""
+
+    stack: Stack
+    postgres: EmbeddedPostgres
+    postgres_log: Path
+    temporary: Path
+    told: bytearray = field(repr=False)
+
+    def written(self) -> Iterator[Place]:
+        """Everything that was written anywhere until now."""
+        yield from redis_places(self.stack.redis, self.stack.redis_server)
+        with self.stack.database.begin() as connection:
+            yield from postgres_places(connection, self.postgres)
+        yield "Postgres' log", self.postgres_log.read_bytes()
+        yield from file_places(self.stack.logs, self.temporary)
+        yield "MONITOR", bytes(self.told)
+        running = [process for process in self.stack.processes if process.is_running]
+        yield from open_files(process.pid for process in running)
+        if running:
+            yield "metrics", self.stack.get("/metrics", {"Authorization": f"Bearer {METRICS_TOKEN}"}).content
 
 
-def test_keeps_content_and_secrets_out_of_everything_that_is_written(
-    stack: Stack, customer: Customer, receiver: Receiver, scratch: Scratch
-) -> None:
-    """While content waits and after it went, however its delivery, its charge or its sender fails."""
-    source, other = (customer.source(name, secret=PROVIDER_SECRET) for name in ("retell", "elevenlabs"))
-    set_up(customer, receiver.url)
-    scanner = Scanner(CANARIES)
-    receiver.next_replies(500, "reset", "echo")
-    call, conversation = retell_event("call_ended", "call_1", said=SAID), elevenlabs_transcription("conv_1", said=SAID)
-    with stack.database.begin() as connection:
-        connection.execute(text("ALTER TABLE ledger ADD CONSTRAINT refused CHECK (conversation_id <> 'call_1')"))
+@dataclass(frozen=True, slots=True)
+class Day:
+    """What came of the long run: findings by place and canary, the answers to senders, and what ran."""
 
-    assert stack.post(source.url, call, retell_headers(call, PROVIDER_SECRET)).ok
-    assert stack.post(other.url, conversation, elevenlabs_headers(conversation, PROVIDER_SECRET)).ok
-    for broken in (call[:-1], call.replace(b'"call_id"', b'"id"'), call + b"\xff", SAID.encode()):
-        assert not stack.post(source.url, broken, {"X-Retell-Signature": PROVIDER_SECRET}).ok
-        assert not stack.post("/api/convagents/webhook/complete", broken, {"X-Webhook-Secret": PROVIDER_SECRET}).ok
-    receiver.await_posts(2)
-    while_waiting = scanner.found_in_all(everything_written(stack, scratch))
-    receiver.usual_reply("echo")
-    receiver.await_posts(4)
-    with stack.database.begin() as connection:
-        connection.execute(text("ALTER TABLE ledger DROP CONSTRAINT refused"))
-    [worker] = [process for process in stack.processes if process.command[0] == "worker"]
-    worker.await_event("charge_refused")
-
-    assert SAID.encode() in receiver.posts[-1].body
-    assert while_waiting == set()
-    assert scanner.found_in_all(everything_written(stack, scratch)) == set()
+    sent: list[tuple[Sent, int, str]] = field(repr=False)
+    echoes: Mapping[Manner, Echo]
+    while_running: set[tuple[str, str]]
+    once_ended: set[tuple[str, str]]
+    in_answers: set[str]
+    ran: list[ManagedProcess]
+    told: bytes = field(repr=False)
+    core_limits: set[tuple[int, int]]
 
 
-def test_the_scan_finds_what_is_there(stack: Stack, scratch: Scratch) -> None:
-    """A positive control: a canary in each kind of key, in a row, in a log and in each spelling is found."""
-    scanner = Scanner([SAID])
-    encoded = base64.b64encode(f"xx{SAID}".encode())
-    stack.redis.set("a", f"..{SAID}")
-    stack.redis.hset("b", "field", encoded)
-    stack.redis.rpush("c", SAID.encode("utf-16-le"))
-    stack.redis.xadd("d", {"field": SAID.encode().hex()})
-    stack.redis.zadd("e", {json.dumps(SAID): 1})
-    stack.redis.sadd("f", SAID)
-    stack.redis.set(SAID, "1")
-    (stack.logs / "planted.log").write_text(f"{SAID}\n")
-    stack.customers.create().template(None, name=SAID)
+@pytest.fixture(scope="module")
+def scene(scratch: Scratch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """Redis, Postgres and the settings of the processes; nothing runs yet."""
+    logs, temporary = tmp_path_factory.mktemp("logs"), tmp_path_factory.mktemp("temporary")
+    postgres = start_postgres(scratch, name="talkative", fsync=False)
+    settings = {
+        "LOG_LEVEL": "DEBUG",
+        "SWITCHHOOK_KEYS": RING,
+        "SWITCHHOOK_MAX_BODY": str(MAX_BODY),
+        "TMPDIR": str(temporary),
+    }
+    with fresh_stack(scratch, postgres, logs=logs, settings=settings) as stack, monitored(stack.redis_server) as told:
+        with stack.database.begin() as connection:
+            connection.execute(text(REFUSALS))
+            for name, value in TALKATIVE.items():
+                connection.execute(text(f"ALTER ROLE CURRENT_USER SET {name} = '{value}'"))
+        stack.database.close()  # the next sessions are talkative
+        yield Scene(stack, postgres, scratch.directory / "talkative.log", temporary, told)
+    postgres.stop()
 
-    found = scanner.found_in_all(everything_written(stack, scratch))
 
-    assert {place for place, _ in found} >= {
-        "a", "b", "c", "d", "e", "f", SAID, "append-only file", "templates", "planted.log"
-    }  # fmt: skip
+@pytest.fixture(scope="module")
+def day(scene: Scene) -> Iterator[Day]:
+    """Everything that can happen to content, once."""
+    stack, canary = scene.stack, Canary()
+    customer = stack.customers.create()
+    with ExitStack() as exits:
+        echoes = {manner: exits.enter_context(echoing(manner, canary.token)) for manner in get_args(Manner)}
+        sender = set_up(stack, customer, echoes)
+        scanner = Scanner([*canary.needles, *sender.secrets, RING, METRICS_TOKEN])
+        _, worker, _ = stack.start("web", "worker", "beat")
+
+        sent = [(one, *answer(stack, one)) for one in webhooks(sender, canary, most_bytes=MAX_BODY)]
+        spoken = [speak(stack, line) for line in malformed(canary)]
+        for manner, echo in echoes.items():
+            await_post(echo, what=manner)
+        for event in ("charge_refused", "outcome_refused"):
+            worker.await_event(event, within_seconds=PATIENCE)
+        stack.redis.xadd(keys.OUTCOMES, {"o": b"\xc1 is no MessagePack"})
+        worker.await_event("outcome_unreadable")
+        break_headers(stack, customer, echoes["take"])
+        stuck = exits.enter_context(echoing("hang", canary.token))
+        later = [another(sender, canary, f"conv_later_{number}") for number in range(2)]
+        change_workers(stack, customer, worker, stuck, later)
+
+        while_running = scanner.found_in_all(scene.written())
+        core_limits = {limit for process in stack.processes if process.is_running for limit in core_limits_of(process)}
+        for process in stack.processes:
+            process.close()
+        once_ended = scanner.found_in_all(scene.written())
+        # Who asks for context gets the customer's answer: that is what the route is for.
+        answers = [body.encode() for one, status, body in sent if not (one.is_question and status == 200)]
+        in_answers = scanner.found_in(b"\n".join([*answers, *spoken]))
+        yield Day(
+            sent, echoes, while_running, once_ended, in_answers, list(stack.processes), bytes(scene.told), core_limits
+        )
 
 
-def test_every_line_on_standard_output_is_json(stack: Stack, customer: Customer, receiver: Receiver) -> None:
+def test_nothing_that_was_said_is_written_while_the_processes_run(day: Day) -> None:
+    """Nor a secret: not in a file of Redis or Postgres, in a log, a metric, a message or a temporary file."""
+    assert day.while_running == set()
+
+
+def test_nothing_that_was_said_is_left_when_they_have_ended(day: Day) -> None:
+    """Whatever is written at the end included."""
+    assert day.once_ended == set()
+
+
+def test_no_answer_to_a_sender_quotes_what_it_sent(day: Day) -> None:
+    """Neither a refusal nor a receipt: what stands between the two may log answers."""
+    assert day.in_answers == set()
+
+
+def test_the_run_went_through_everything(day: Day) -> None:
+    """Else the other tests would prove nothing: every route and refusal, every failure behind them."""
+    documented = set(re.findall(r"^## `(POST /\S*webhook\S*)`$", (DOCS / "api.md").read_text(), re.MULTILINE))
+    assert {one.route for one, _, _ in day.sent} == ROUTES >= documented
+    assert [name for name in PROVIDERS if not any(f"/webhooks/{name}/" in one.url for one, _, _ in day.sent)] == []
+    wrong = [(one.route, one.name, status, body) for one, status, body in day.sent if status not in one.statuses]
+    assert wrong == []
+    seen = {line["event"] for process in day.ran for line in process.events()}
+    assert seen >= {"charge_refused", "outcome_refused", "outcome_unreadable", "dispatch_failed", "body_too_large"}
+    assert KEY_PREFIX.encode() in day.told
+
+
+def test_every_line_on_standard_output_is_json(day: Day) -> None:
     """From the first line to the last, with a time, a level and an event; standard error stays empty."""
-    source = customer.source("retell", relay_url=receiver.url)
-    body = retell_event("call_ended", "call_2", start_timestamp=None)
-
-    stack.post(source.url, body, retell_headers(body, source.secret))
-    stack.await_settled(customer)
-    for process in stack.processes:
-        process.close()
-
-    lines = [json.loads(line) for process in stack.processes for line in process.stdout.read_text().splitlines()]
+    lines = [json.loads(line) for process in day.ran for line in process.stdout.read_text().splitlines()]
     assert {"worker_ready", "session_unrated", "worker_stopped"} <= {line["event"] for line in lines}
     assert all({"time", "level", "event"} <= line.keys() for line in lines)
-    assert [process.stderr.read_text() for process in stack.processes] == [""] * 3
-    assert [process.wait() for process in stack.processes] == [0, 0, 0]
+    assert [process.stderr.read_text() for process in day.ran] == [""] * len(day.ran)
+    assert sorted(process.wait() for process in day.ran) == [-9, 0, 0, 0, 0]
+
+
+def test_no_process_turned_content_into_text(day: Day) -> None:
+    """Where code tries to, Content refuses, and the refusal shows in the log by its name."""
+    assert "ContentLeak" not in {line.get("error") for process in day.ran for line in process.events()}
+
+
+def test_no_process_logs_the_text_of_an_error(day: Day) -> None:
+    """Postgres told what it refused, row and all; a library's texts quote what it could not read."""
+    assert [process.command for process in day.ran if REFUSAL in process.stdout.read_text()] == []
+
+
+def test_no_process_may_leave_a_copy_of_its_memory(day: Day) -> None:
+    """A core dump holds what was said, and the keys that open the rest."""
+    assert day.core_limits == {(0, 0)}

@@ -97,15 +97,15 @@ def test_the_readmes_defaults_are_the_defaults() -> None:
 
 
 def test_every_metric_is_in_the_readme() -> None:
-    """The README's table has the metrics with their labels and kinds, and no other."""
+    """The README's table has the metrics with their labels and kinds, and no other; `process` is told beside it."""
     found = {value for value in vars(metrics).values() if isinstance(value, MetricWrapperBase)}
-    assert len(found) == len(list(metrics.REGISTRY.collect()))
+    labels = {family.name: metric._labelnames for metric in found for family in metric.describe()}
     expected = set()
-    for metric in found:
-        (family,) = metric.describe()
-        labels = ",".join(metric._labelnames)
+    for family in (*metrics.REGISTRY.collect(), *metrics.SYSTEM.collect()):
         name = f"{family.name}_total" if family.type == "counter" else family.name
-        expected.add((f"{name}{{{labels}}}" if labels else name, family.type))
+        names = ",".join(labels.pop(family.name, ()))
+        expected.add((f"{name}{{{names}}}" if names else name, family.type))
+    assert labels == {}, "in no registry"
     rows = _table(README, "metric | kind | counted by | meaning")
     assert {(_spans(row[0])[0], row[1]) for row in rows} == expected
 
@@ -226,7 +226,7 @@ def test_every_reason_and_failure_is_in_the_events_page() -> None:
 
 def test_every_error_code_of_the_ingress_is_in_the_routes_page() -> None:
     """Each code that a route can answer has a row."""
-    sources = [ROOT / "relay" / name for name in ("web.py", "calls.py", "errors.py")]
+    sources = [ROOT / "relay" / name for name in ("web.py", "calls.py", "errors.py", "telemetry/access.py")]
     sources += [path for name in ("ingress", "providers") for path in (ROOT / "relay" / name).glob("*.py")]
     codes = {code for source in sources for code in _codes(ast.parse(source.read_text()))}
     codes |= {refusal for info in _FULL if (refusal := pressure.refusal_of(info))}

@@ -55,6 +55,8 @@ def test_reads_every_variable(tmp_path: Path) -> None:
         SWITCHHOOK_ACCOUNT_QUOTA="1048576",
         SWITCHHOOK_CA_FILE=str(ca_file),
         METRICS_TOKEN="token",
+        SWITCHHOOK_METRICS_PORT="9100",
+        DYNO="web.1",
         LOG_LEVEL="DEBUG",
         SWITCHHOOK_RETELL_BASE_URL="http://127.0.0.1:1/",
         SWITCHHOOK_RETELL_API_KEY="key",
@@ -76,6 +78,8 @@ def test_reads_every_variable(tmp_path: Path) -> None:
         account_quota_bytes=MIB,
         ca_file=str(ca_file),
         metrics_token="token",
+        metrics_port=9100,
+        dyno="web.1",
         log_level="DEBUG",
         retell=ProviderAccess(base_url="http://127.0.0.1:1", api_key="key"),
     )

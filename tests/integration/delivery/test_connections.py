@@ -149,17 +149,23 @@ def test_a_refused_address_is_not_connected_to(serve: Serve) -> None:
     assert server.connections == 0
 
 
-def test_of_a_names_addresses_only_the_allowed_are_connected_to(serve: Serve, transport: Transport) -> None:
-    """`localhost` is ::1 too, which is not allowed here."""
+def test_of_a_names_addresses_only_the_allowed_are_connected_to(serve: Serve) -> None:
+    """A name has an address of either family, and only one of them is allowed."""
     server = serve(saying(OK))
     try:
         refused = serve(saying(b"HTTP/1.1 500 Wrong one\r\n\r\n"), host="::1", port=server.port)
     except OSError:
         pytest.skip("this machine has no IPv6 loopback")
-    assert post(transport, f"http://localhost:{server.port}/").result == DELIVERED
-    other = Transport(allow=(ipaddress.ip_network("::1/128"),), user_agent="Switchhook/test")
-    assert post(other, f"http://localhost:{server.port}/").result == AttemptResult(status=500)
-    close(other)
+
+    def lookup(host: str) -> tuple[str, ...]:
+        assert host == "both.example"
+        return "::1", "127.0.0.1"
+
+    url = f"http://both.example:{server.port}/"
+    for network, expected in (("127.0.0.0/8", DELIVERED), ("::1/128", AttemptResult(status=500))):
+        transport = Transport(allow=[ipaddress.ip_network(network)], user_agent="Switchhook/test", lookup=lookup)
+        assert post(transport, url).result == expected
+        close(transport)
     assert (server.connections, refused.connections) == (1, 1)
 
 
@@ -216,12 +222,16 @@ def test_an_authority_that_was_not_configured_proves_nothing(serve: Serve, certi
     close(transport)
 
 
-@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
-def test_old_versions_of_tls_are_refused(serve: Serve, transport: Transport, certificates: Certificates) -> None:
+@pytest.mark.parametrize("version", ["TLSv1", "TLSv1_1"])
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1:DeprecationWarning")
+def test_old_versions_of_tls_are_refused(
+    serve: Serve, transport: Transport, certificates: Certificates, version: str
+) -> None:
     """TLS 1.2 is the oldest that is spoken."""
     context = certificates.context("good")
     context.set_ciphers("ALL:@SECLEVEL=0")
-    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
     assert post(transport, serve(saying(OK), context=context).url).result == AttemptResult(failure=Failure.TLS_FAILED)
 
 

@@ -16,9 +16,10 @@ from standardwebhooks import Webhook
 
 from relay.connections import redis_client as connect_redis
 from relay.delivery import courier as courier_module
+from relay.delivery.load import SLOTS
 from relay.delivery.retry import MAX_ATTEMPTS, SCHEDULE
 from relay.demo.embedded import EmbeddedRedis, Scratch, start_redis
-from relay.outbox import Outbox, keys
+from relay.outbox import Outbox, Room, keys
 from relay.queues import RELAY
 from relay.settings import Settings
 from tests.couriers import BODY, SIGNING_SECRET, HeldReceiver, Relay
@@ -236,7 +237,9 @@ def _die_with(relay: Relay, times: int) -> None:
     """Be a worker that claims the one unit that waits and dies, so often."""
     dying = Outbox(relay.client, lease_ms=1)
     for _ in range(times):
-        eventually(lambda: dying.claim(RELAY, most=1, alone=True, content=True).units, within_seconds=5, what="a claim")
+        eventually(
+            lambda: dying.claim(RELAY, Room(1), alone=True, content=True).units, within_seconds=5, what="a claim"
+        )
 
 
 def test_a_unit_that_was_claimed_five_times_in_vain_is_set_aside(relay: Relay, receiver: Receiver) -> None:
@@ -357,6 +360,27 @@ def test_an_endpoint_that_hangs_delays_no_other(relay: Relay, receiver: Receiver
     assert len(held.posts) == 8
     held.may_answer.set()
     relay.await_settled(accepted=100, delivered=100)
+
+
+def test_endpoints_that_hang_leave_slots_to_those_that_have_answered(
+    relay: Relay, receiver: Receiver, held: HeldReceiver
+) -> None:
+    """More of them than a process has slots: what is on probation gets half."""
+    quick = relay.endpoint(receiver)
+    relay.start()
+    relay.await_outcome(relay.accept(quick))
+    for _ in range(200):
+        slow = relay.endpoint(held)
+        for _ in range(8):
+            relay.accept(slow, rings=False)
+    relay.courier.wake()
+    eventually(lambda: relay.audit().in_flight >= SLOTS // 2, within_seconds=10, what="half of the slots")
+    for _ in range(50):
+        relay.accept(quick)
+    receiver.await_posts(51)
+    assert len(held.posts) <= SLOTS // 2
+    held.may_answer.set()
+    relay.await_settled(accepted=1651, delivered=1651)
 
 
 # -- stopping

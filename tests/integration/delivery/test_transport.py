@@ -9,13 +9,15 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
 
 from relay.delivery.retry import AttemptResult, Failure
-from relay.delivery.transport import BODY_CAP_BYTES, HEADERS_CAP_BYTES, Transport
+from relay.delivery.transfer import BODY_CAP_BYTES, HEADERS_CAP_BYTES
+from relay.delivery.transport import Transport
 from tests.certificates import Certificates
 from tests.raw_server import BODY, OK, Answer, Serve, Server, finish, hang, post, read_request, request_to, saying
 
@@ -299,3 +301,25 @@ def test_hostile_answers_do_not_grow_the_process(serve: Serve, transport: Transp
     for _ in range(5):
         round_of_all()
     assert process.memory_info().rss - baseline <= 8 * MIB
+
+
+def test_a_reply_that_was_asked_for_is_kept(serve: Serve, transport: Transport) -> None:
+    """With its status and type; without being asked for no byte is."""
+    answer = b"HTTP/1.1 201 Created\r\nContent-Type: text/plain\xff\r\nContent-Length: 5\r\n\r\nhello"
+    server = serve(saying(answer))
+    transport.start(replace(request_to(server.url), keep_reply=True), "kept")
+    [kept] = finish(transport)
+    assert kept.reply is not None
+    assert (kept.reply.status, kept.reply.content_type) == (201, "text/plain\xff")
+    assert (kept.reply.body.reveal(), kept.reply.is_whole) == (b"hello", True)
+    assert post(transport, server.url).reply is None
+
+
+def test_a_reply_is_cut_at_the_cap(serve: Serve, transport: Transport) -> None:
+    """And says so."""
+    body = b"x" * (BODY_CAP_BYTES + 1)
+    server = serve(saying(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)))
+    transport.start(replace(request_to(server.url), keep_reply=True), "cut")
+    [finished] = finish(transport)
+    assert finished.reply is not None
+    assert (len(finished.reply.body.reveal()), finished.reply.is_whole) == (BODY_CAP_BYTES, False)

@@ -24,6 +24,9 @@ from relay.outbox import (
     Claims,
     GateVerdict,
     Outbox,
+    Readmission,
+    Replay,
+    Room,
     Settlement,
     Unit,
     Verb,
@@ -37,10 +40,15 @@ LEASE_MS = 40
 OPEN_FIRST_MS, OPEN_MOST_MS = 30, 60
 FAILURES_TO_OPEN = 4
 RECHECK_MS = 25
+REPLAY_MARGIN_MS = 20_000
+HELD_BACK_MS = 5
 SHORTENED = {
     "local OPEN_FIRST, OPEN_MOST = 5000, 45000": f"local OPEN_FIRST, OPEN_MOST = {OPEN_FIRST_MS}, {OPEN_MOST_MS}",
     "local FAILURES_TO_OPEN = 10": f"local FAILURES_TO_OPEN = {FAILURES_TO_OPEN}",
     "local RECHECK = 30000": f"local RECHECK = {RECHECK_MS}",
+    "local MARGIN = 3600000": f"local MARGIN = {REPLAY_MARGIN_MS}",
+    "local WINDOW = 64": "local WINDOW = 3",
+    "local HELD_BACK = math.min(2000, math.max(50, redis.call('ZCARD', DUE) / 2))": f"local HELD_BACK = {HELD_BACK_MS}",
 }
 CAP_FIRST, CAP_MOST, BILLING_CAP = 8, 64, 1000
 SUSPECT_CLAIMS = 2
@@ -63,24 +71,30 @@ class Work:
     lane: str
     key: str
     due_ms: int
+    end_ms: int
     place: str = "line"  # line, fly, suspects
     urgent: bool = False
     token: bytes = b""
     lease_end_ms: int = 0
     attempts: int = 0
     claims: int = 0
+    is_replay: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class Event:
-    """One event while anything of it is left to do or to keep."""
+    """One event while anything of it is left to do or to keep.
+
+    `dead` has the attempts of the deliveries that keep its content, `replayed` those before each key's last replay.
+    """
 
     admission: Admission
     accepted_ms: int
     size: int
     work: list[Work] = field(default_factory=list)
     ends_ms: int | None = None
-    kept: bool = False
+    dead: dict[str, int] = field(default_factory=dict)
+    replayed: dict[str, int] = field(default_factory=dict)
     lost: bool = False
 
     @property
@@ -110,6 +124,7 @@ class Model:
         self.gates: dict[str, Gate] = {}
         self.totals = {lane: dict.fromkeys(("accepted", "delivered", "dead", "lost"), 0) for lane in LANES}
         self.outcomes: list[dict[bytes, bytes]] = []
+        self.held_back_until_ms = dict.fromkeys(LANES, 0)
 
     def work(self, lane: str) -> list[Work]:
         return [work for event in self.events.values() for work in event.work if work.lane == lane]
@@ -158,9 +173,11 @@ class Model:
         size = len(item.sealed) if endpoints else 0
         if size and self.held(item.account_id) + size > item.quota_bytes:
             return Verdict.QUOTA
-        self.outcomes.append({b"f": item.facts, b"e": ",".join(endpoints).encode(), b"z": str(size).encode()})
+        ids = {b"i": item.event_id.encode(), b"a": item.account_id.encode()}
+        self.outcomes.append(ids | {b"f": item.facts, b"e": ",".join(endpoints).encode(), b"z": str(size).encode()})
         event = Event(item, now_ms, size, ends_ms=now_ms + item.window_ms if endpoints else None)
-        event.work = [Work(event, unit.lane, unit.key, now_ms) for unit in units]
+        end_ms = now_ms + item.window_ms
+        event.work = [Work(event, unit.lane, unit.key, now_ms, end_ms) for unit in units]
         for unit in units:
             self.totals[unit.lane]["accepted"] += 1
         if units:
@@ -171,26 +188,39 @@ class Model:
 
     # claim
 
-    def claim(self, lane: str, reply: Claims, *, most: int, most_bytes: int, alone: bool, content: bool) -> None:
+    def claim(self, lane: str, reply: Claims, room: Room, *, alone: bool, content: bool) -> None:
         now_ms = reply.now_ms
         suspects = {id(unit) for unit in self.work(lane) if unit.place == "suspects"}
         claimed = [self._claimed(lane, claim) for claim in reply.units]
-        assert len(set(map(id, claimed))) == len(claimed) <= most
+        assert len(set(map(id, claimed))) == len(claimed) <= room.units
         if alone and suspects:
             (unit,) = claimed
             assert id(unit) in suspects
         else:
             self._return_expired(lane, now_ms, claimed)
             self._claim_from_lines(lane, now_ms, claimed)
+            self._check_room(claimed, room)
         for unit, claim in zip(claimed, reply.units, strict=True):
             self._check_claim(unit, claim, now_ms, content=content)
             unit.place, unit.token, unit.lease_end_ms = "fly", claim.token, now_ms + LEASE_MS
             unit.claims += 1
         if content and len(claimed) > 1:
-            assert sum(unit.event.size for unit in claimed) <= most_bytes
+            assert sum(unit.event.size for unit in claimed) <= room.size_bytes
         assert reply.drain == any(unit.place == "suspects" for unit in self.work(lane))
-        if not reply.more:
+        if room.full_accounts or room.probation_units < 10**9:
+            self.held_back_until_ms[lane] = now_ms + HELD_BACK_MS
+        if not reply.more and now_ms >= self.held_back_until_ms[lane]:
             self._check_nothing_was_left_out(lane, now_ms)
+
+    def _check_room(self, claimed: list[Work], room: Room) -> None:
+        """Nothing of a full account, and of endpoints on probation no more than their share and one unit's bytes."""
+        assert not {unit.event.admission.account_id for unit in claimed} & set(room.full_accounts)
+        sizes = [unit.event.size for unit in claimed if self._is_on_probation(unit.lane, unit.key)]
+        assert len(sizes) <= room.probation_units
+        assert not sizes or sum(sizes) - max(sizes) <= room.probation_bytes
+
+    def _is_on_probation(self, lane: str, key: str) -> bool:
+        return lane == "relay" and self._gate(lane, key).cap <= CAP_FIRST
 
     def _claimed(self, lane: str, claim: Claim) -> Work:
         unit = self.find(lane, claim.key, claim.event_id)
@@ -227,10 +257,13 @@ class Model:
             attempts=unit.attempts,
             claims=unit.claims + 1,
             accepted_ms=unit.event.accepted_ms,
-            end_ms=unit.event.accepted_ms + item.window_ms,
+            end_ms=unit.end_ms,
             gate=self._gate(unit.lane, unit.key).state,
+            is_on_probation=self._is_on_probation(unit.lane, unit.key),
+            account_id=item.account_id,
             facts=item.facts,
             sealed=None,
+            is_replay=unit.is_replay,
         )
         left_ms = unit.event.content_left_ms(now_ms)
         if not content or not unit.event.size or left_ms < -TTL_SLACK_MS:
@@ -280,11 +313,12 @@ class Model:
         event = unit.event
         event.work.remove(unit)
         event.lost |= item.verb is Verb.LOST
-        event.kept |= item.verb is Verb.DEAD and not item.shred and unit.lane == "relay"
+        if item.verb is Verb.DEAD and not item.shred and unit.lane == "relay":
+            event.dead[unit.key] = unit.attempts + item.attempted
         last_delivery = unit.lane == "relay" and not event.relays
         if not last_delivery and event.work:
             return
-        if event.size and event.kept and not event.lost and self._has_content(event, now_ms):
+        if event.size and event.dead and not event.lost and self._has_content(event, now_ms):
             if last_delivery:
                 event.ends_ms = self._end_of_content(event, now_ms)
             return
@@ -306,7 +340,7 @@ class Model:
         return int(score)
 
     def _shred(self, event: Event) -> None:
-        event.size, event.kept, event.ends_ms = 0, False, None
+        event.size, event.ends_ms = 0, None
 
     def _forget(self, event: Event, *, remember: bool) -> None:
         del self.events[event.admission.event_id]
@@ -349,17 +383,66 @@ class Model:
             count += 1
             if event.relays:
                 assert score is not None
-                assert before_ms <= score - RECHECK_MS <= after_ms
+                self._make_urgent(event, before_ms=before_ms, after_ms=after_ms, next_ms=score)
                 event.ends_ms = int(score)
-                for unit in event.work:
-                    if unit.lane == "relay" and unit.place == "line":
-                        unit.due_ms, unit.urgent = 1, True
             else:
                 assert score is None
                 self._shred(event)
                 if not event.work:
                     self._forget(event, remember=False)
         assert seen == count
+
+    def _make_urgent(self, event: Event, *, before_ms: int, after_ms: int, next_ms: float) -> None:
+        """Each unit whose own end has come; the others wait for theirs."""
+        units = [unit for unit in event.work if unit.lane == "relay"]
+        earliest = [unit.end_ms if unit.end_ms > before_ms else before_ms + RECHECK_MS for unit in units]
+        latest = [unit.end_ms if unit.end_ms > after_ms else after_ms + RECHECK_MS for unit in units]
+        assert min(earliest) <= next_ms <= min(latest)
+        for unit in units:
+            if unit.place != "line" or unit.end_ms > after_ms:
+                continue
+            due_ms = self._look.zscore(keys.line("relay", unit.key), event.admission.event_id)
+            if unit.end_ms <= before_ms or due_ms == 1:
+                unit.due_ms, unit.urgent = 1, True
+
+    # readmit
+
+    def readmit(self, replays: list[Replay], answers: list[Readmission], now_ms: int, *, dry_run: bool) -> None:
+        for item, answer in zip(replays, answers, strict=True):
+            assert answer is self._answer(item, answer, now_ms)
+            if answer is Readmission.READMITTED and not dry_run:
+                self._readmit(item, now_ms)
+
+    def _answer(self, item: Replay, said: Readmission, now_ms: int) -> Readmission:
+        event = self.events.get(item.event_id)
+        if self.find("relay", item.endpoint_id, item.event_id):
+            return Readmission.PENDING
+        if not event or event.lost or not event.size or event.content_left_ms(now_ms) < -TTL_SLACK_MS:
+            return Readmission.GONE
+        if said is Readmission.GONE and event.content_left_ms(now_ms) <= TTL_SLACK_MS:
+            return Readmission.GONE
+        if self._gate("relay", item.endpoint_id).state == "gone":
+            return Readmission.CLOSED
+        records = -1 if item.attempts is None else item.attempts
+        if item.endpoint_id not in event.dead and records <= event.replayed.get(item.endpoint_id, -1):
+            return Readmission.UNKNOWN
+        return Readmission.READMITTED
+
+    def _readmit(self, item: Replay, now_ms: int) -> None:
+        event, key = self.events[item.event_id], item.endpoint_id
+        attempts = max(event.dead.pop(key, 0), item.attempts or 0)
+        end: Any = self._look.hget(keys.event(item.event_id), f"u:relay:{key}")
+        left_ms = event.content_left_ms(now_ms)
+        allowed_ms = min(item.window_ms, max(left_ms - REPLAY_MARGIN_MS, left_ms / 2))
+        assert int(end) == pytest.approx(now_ms + allowed_ms, rel=0, abs=TTL_SLACK_MS)
+        event.ends_ms = min(int(end), event.ends_ms) if event.relays and event.ends_ms else int(end)
+        event.work.append(Work(event, "relay", key, now_ms, int(end), attempts=attempts, is_replay=True))
+        event.replayed[key] = attempts
+        self.totals["relay"]["accepted"] += 1
+        self.outcomes.append({b"o": item.outcome, b"n": str(attempts).encode()})
+
+    def reopen(self, key: str) -> None:
+        self.gates[key] = Gate()
 
 
 class Telling(redis.Redis):
@@ -388,8 +471,15 @@ class Play:
     def step(self) -> None:
         """One random step, and all that must hold after every one."""
         steps = {
-            self._accept: 25, self._claim: 25, self._settle: 30, self._crash: 5, self._wait: 10, self._sweep: 8,
-        }  # fmt: skip
+            self._accept: 25,
+            self._claim_at_random: 25,
+            self._settle: 30,
+            self._crash: 5,
+            self._wait: 10,
+            self._sweep: 8,
+            self._readmit: 10,
+            self._reopen: 2,
+        }
         (step,) = self._random.choices(list(steps), list(steps.values()))
         step()
         self.check()
@@ -402,7 +492,7 @@ class Play:
             due: dict[bytes, float] = dict(self._client.zrange(keys.due(lane), 0, -1, withscores=True))  # type: ignore[arg-type]
             now_ms = self._now_ms()
             for key, wanted_ms in self.model.wants_service(lane).items():
-                assert due[key.encode()] <= max(wanted_ms, now_ms), f"{key} is forgotten"
+                assert due[key.encode()] <= max(wanted_ms, now_ms) + HELD_BACK_MS, f"{key} is forgotten"
         for account_id in ACCOUNTS:
             held = self._client.get(keys.held_bytes(account_id)) or b"0"
             assert held == str(self.model.held(account_id)).encode()
@@ -413,7 +503,7 @@ class Play:
         while any(self.model.work(lane) for lane in LANES):
             assert time.monotonic() < deadline, "units are left that no claim reaches"
             for lane in LANES:
-                self._claim(lane, most=500, most_bytes=10**9, alone=True, content=False)
+                self._claim(lane, Room(500, 10**9), alone=True, content=False)
                 done = [self._settlement(lane, claim, Verb.DONE) for claim in self._claims[lane]]
                 self._settle_all(lane, done)
             self._wait(5)
@@ -450,18 +540,24 @@ class Play:
             units=tuple(units),
         )
 
-    def _claim(self, lane: str = "", **limits: Any) -> None:
-        lane = lane or self._random.choice(("relay", "relay", "billing"))
-        limits = limits or {
-            "most": self._random.choice((1, 2, 3, 8, 50, 500)),
-            "most_bytes": self._random.choice((1, 2_000, 10**9)),
-            "alone": self._random.random() < 0.3,
-            "content": self._random.random() < 0.5,
-        }
-        claims = self._outbox.claim(lane, **limits)
+    def _claim_at_random(self) -> None:
+        chance = self._random
+        is_scarce = chance.random() < 0.3
+        room = Room(
+            units=chance.choice((1, 2, 3, 8, 50, 500)),
+            size_bytes=chance.choice((1, 2_000, 10**9)),
+            probation_units=chance.choice((0, 1, 3)) if is_scarce else 10**9,
+            probation_bytes=chance.choice((0, 1, 2_000)) if is_scarce else 10**9,
+            full_accounts=tuple(chance.sample(list(ACCOUNTS), chance.choice((0, 0, 1, 2)))),
+        )
+        lane = chance.choice(("relay", "relay", "billing"))
+        self._claim(lane, room, alone=chance.random() < 0.3, content=chance.random() < 0.5)
+
+    def _claim(self, lane: str, room: Room, *, alone: bool, content: bool) -> None:
+        claims = self._outbox.claim(lane, room, alone=alone, content=content)
         units = [(unit.key, unit.event_id, unit.claims) for unit in claims.units]
-        self._log(f"{claims.now_ms} claim {lane}", limits, units)
-        self.model.claim(lane, claims, **limits)
+        self._log(f"{claims.now_ms} claim {lane}", room, alone, content, units)
+        self.model.claim(lane, claims, room, alone=alone, content=content)
         self._claims[lane] += claims.units
 
     def _settle(self) -> None:
@@ -521,6 +617,34 @@ class Play:
         after_ms = self._now_ms()
         self._log(f"{before_ms}-{after_ms} sweep saw {seen}")
         self.model.sweep(seen, before_ms=before_ms, after_ms=after_ms)
+
+    def _readmit(self) -> None:
+        known = [(event_id, key) for event_id, event in self.model.events.items() for key in event.dead]
+        units = self._random.sample(known, min(len(known), self._random.randint(0, 8)))
+        event_ids = [*self.model.events, *self.model.spent, "evt_unheard"]
+        units += [(self._random.choice(event_ids), self._random.choice(ENDPOINTS)) for _ in range(2)]
+        replays = [
+            Replay(
+                endpoint_id=key,
+                event_id=event_id,
+                attempts=self._random.choice((None, 0, 1, 3, 6)),
+                window_ms=self._random.choice((60, 10_000, 60_000)),
+                outcome=self._random.randbytes(4),
+            )
+            for event_id, key in units
+        ]
+        dry_run = self._random.random() < 0.2
+        answers = self._outbox.readmit(replays, dry_run=dry_run)
+        now_ms = self._client.last_reply[0]
+        said = [(*item[:4], str(answer)) for item, answer in zip(replays, answers, strict=True)]
+        self._log(f"{now_ms} readmit{' dry' * dry_run}", *said)
+        self.model.readmit(replays, answers, now_ms, dry_run=dry_run)
+
+    def _reopen(self) -> None:
+        key = self._random.choice(ENDPOINTS)
+        self._outbox.reopen("relay", key)
+        self._log(f"reopen {key}")
+        self.model.reopen(key)
 
     def _now_ms(self) -> int:
         seconds, microseconds = self._client.time()

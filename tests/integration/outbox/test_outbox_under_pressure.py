@@ -14,7 +14,7 @@ import redis
 from relay.connections import redis_client as connect_redis
 from relay.demo.embedded import EmbeddedRedis, Scratch, start_redis
 from relay.errors import Unavailable
-from relay.outbox import Admission, Claim, Outbox, Settlement, Unit, Verb, Verdict, keys
+from relay.outbox import Admission, Claim, Outbox, Readmission, Replay, Room, Settlement, Unit, Verb, Verdict, keys
 from relay.settings import Settings
 
 MAXMEMORY_MIB = 8
@@ -80,11 +80,11 @@ def fill(outbox: Outbox, client: redis.Redis, **changes: Any) -> list[Admission]
 def drain(outbox: Outbox, lane: str) -> list[Claim]:
     """Deliver all that waits in a lane, by the courier's calls; return what was claimed."""
     delivered: list[Claim] = []
-    claims = outbox.claim(lane, most=16, alone=True, content=True)
+    claims = outbox.claim(lane, Room(16), alone=True, content=True)
     while claims.units:
         delivered += claims.units
         done = [Settlement(unit, Verb.DONE, outcome=b"delivered") for unit in claims.units]
-        verdicts, claims = outbox.settle_and_claim(lane, done, most=16, alone=True)
+        verdicts, claims = outbox.settle_and_claim(lane, done, Room(16), alone=True)
         assert verdicts == ["ok"] * len(done)
     return delivered
 
@@ -111,7 +111,7 @@ def test_a_full_redis_refuses_events_and_evicts_nothing(outbox: Outbox, client: 
 def test_a_full_redis_drains(outbox: Outbox, client: redis.Redis) -> None:
     """Claims, retries, releases and sweeps work while nothing can be accepted; then events are accepted again."""
     accepted = fill(outbox, client, window_ms=1)
-    retried, released, dead, *others = outbox.claim("relay", most=16, alone=True, content=True).units
+    retried, released, dead, *others = outbox.claim("relay", Room(16), alone=True, content=True).units
     settlements = [
         Settlement(retried, Verb.RETRY, delay_ms=3_600_000, attempted=True, outcome=b"failed"),
         Settlement(released, Verb.RELEASE),
@@ -131,13 +131,26 @@ def test_a_full_redis_drains(outbox: Outbox, client: redis.Redis) -> None:
     assert outbox.accept([event(9_001)]).verdicts == (Verdict.NEW,)
 
 
+def test_a_full_redis_takes_replays(outbox: Outbox, client: redis.Redis) -> None:
+    """What died can go again while nothing can be accepted: its content is there already, and its delivery frees it."""
+    accepted = fill(outbox, client)
+    (dead,) = outbox.claim("relay", Room(1), alone=True, content=True).units
+    assert outbox.settle("relay", [Settlement(dead, Verb.DEAD)]) == ["ok"]
+    wish = Replay(dead.key, dead.event_id, None, 3_000_000, b"replayed")
+    assert outbox.readmit([wish]) == [Readmission.READMITTED]
+    assert outbox.accept([event(9_001)]).verdicts == (Verdict.ERROR,)
+    assert len(drain(outbox, "relay")) == len(accepted)
+    assert client.get(keys.held_bytes("acct_1")) == b"0"
+    assert outbox.audit("relay").unaccounted == 0
+
+
 def test_a_full_redis_answers_a_claim_that_finds_nothing(outbox: Outbox, client: redis.Redis) -> None:
     """An endpoint at its cap is looked at in vain: the index is written, though nothing was freed."""
     endpoint = Unit("relay", "ep_1")
     outbox.accept([event(number, endpoint) for number in range(1_000, 1_010)])
-    assert len(outbox.claim("relay", most=16, alone=True, content=False).units) == 8
+    assert len(outbox.claim("relay", Room(16), alone=True, content=False).units) == 8
     fill(outbox, client, units=(endpoint,))
-    assert outbox.claim("relay", most=16, alone=True, content=False).units == ()
+    assert outbox.claim("relay", Room(16), alone=True, content=False).units == ()
 
 
 def test_survives_that_redis_forgets_the_scripts(outbox: Outbox, client: redis.Redis) -> None:
@@ -145,12 +158,12 @@ def test_survives_that_redis_forgets_the_scripts(outbox: Outbox, client: redis.R
     client.script_flush()
     count = len(fill(outbox, client))
     client.script_flush()
-    units = outbox.claim("relay", most=4, alone=True, content=True).units
+    units = outbox.claim("relay", Room(4), alone=True, content=True).units
     client.script_flush()
     assert outbox.settle("relay", [Settlement(units[0], Verb.DONE)]) == ["ok"]
     client.script_flush()
     done = [Settlement(unit, Verb.DONE) for unit in units[1:]]
-    verdicts, claims = outbox.settle_and_claim("relay", done, most=4, alone=True)
+    verdicts, claims = outbox.settle_and_claim("relay", done, Room(4), alone=True)
     assert (verdicts, len(claims.units)) == (["ok"] * 3, 4)
     client.script_flush()
     assert outbox.sweep() == 0
@@ -166,13 +179,13 @@ def test_a_redis_that_is_gone_is_known_in_time(small_redis: EmbeddedRedis, endin
     with connect(small_redis) as client:
         outbox = Outbox(client)
         outbox.accept([event(1)])
-        unit = outbox.claim("relay", most=1, alone=True, content=True).units[0]
+        unit = outbox.claim("relay", Room(1), alone=True, content=True).units[0]
         settlements = [Settlement(unit, Verb.DONE)]
         calls: list[Callable[[], object]] = [
             lambda: outbox.accept([event(2)]),
-            lambda: outbox.claim("relay", most=1, alone=True, content=True),
+            lambda: outbox.claim("relay", Room(1), alone=True, content=True),
             lambda: outbox.settle("billing", settlements),
-            lambda: outbox.settle_and_claim("billing", settlements, most=1, alone=True),
+            lambda: outbox.settle_and_claim("billing", settlements, Room(1), alone=True),
             outbox.sweep,
             lambda: outbox.audit("relay"),
         ]
@@ -203,9 +216,9 @@ def _failure(call: Callable[[], object]) -> tuple[Exception | None, float]:
 def test_large_contents_are_claimed_within_the_byte_limit(outbox: Outbox) -> None:
     """A claim brings what fits and says that there is more; content that fits nowhere comes alone."""
     outbox.accept([event(number) for number in range(40)])
-    claims = outbox.claim("relay", most=100, most_bytes=10 * CONTENT_BYTES + 1, alone=True, content=True)
+    claims = outbox.claim("relay", Room(100, 10 * CONTENT_BYTES + 1), alone=True, content=True)
     assert [len(unit.sealed or b"") for unit in claims.units] == [CONTENT_BYTES] * 10
     assert claims.more
-    claims = outbox.claim("relay", most=100, most_bytes=CONTENT_BYTES - 1, alone=True, content=True)
+    claims = outbox.claim("relay", Room(100, CONTENT_BYTES - 1), alone=True, content=True)
     assert (len(claims.units), claims.more) == (1, True)
-    assert len(outbox.claim("relay", most=100, most_bytes=1, alone=True, content=False).units) == 29
+    assert len(outbox.claim("relay", Room(100, 1), alone=True, content=False).units) == 29

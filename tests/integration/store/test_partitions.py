@@ -84,14 +84,14 @@ def test_rows_in_the_default_partition_move_to_their_day_once_it_exists(database
 
 
 def test_a_new_partition_has_the_keys_and_checks_of_its_table(database: Database) -> None:
-    """The primary key and the three indexes of deliveries are there, attached to their parents."""
+    """The primary key and the four indexes of deliveries are there, attached to their parents."""
     attached = text(
         "SELECT count(*) FROM pg_index JOIN pg_inherits ON inhrelid = indexrelid "
         "WHERE indrelid = 'deliveries_20310520'::regclass"
     )
     with database.begin() as connection:
         partitions.ensure(connection, TODAY)
-        assert connection.execute(attached).scalar_one() == 4
+        assert connection.execute(attached).scalar_one() == 5
 
 
 def test_forgets_whole_days_before_a_day(database: Database) -> None:

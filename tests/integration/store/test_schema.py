@@ -25,7 +25,7 @@ COLUMNS = {
     "deliveries": "event_id endpoint_id day account_id status code attempts next_attempt_at last_stream_id accepted_at "
     "settled_at",
     "endpoints": "id account_id sealed_config filters signing deadline_seconds retention_hours template_id source_id "
-    "state created_at disabled_at",
+    "state created_at disabled_at failure_when",
     "events": "id day account_id provider kind event_class conversation_id session_id source_id template_id livemode "
     "size_bytes accepted_at",
     "ledger": "id account_id provider conversation_id kind sequence session_id template_id rate_card_id started_at "
@@ -68,7 +68,7 @@ def test_migrates_an_empty_database_to_the_newest_revision(empty_database_url: s
     migrate(_settings(empty_database_url))
 
     with database.begin() as connection:
-        assert current_revision(connection) == head_revision() == "0001"
+        assert current_revision(connection) == head_revision() == "0003"
     database.close()
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from relay.calls import CallEvent, Ending, Facts, derived_session_id
 from relay.demo.embedded import EmbeddedPostgres, Scratch, start_postgres
 from relay.errors import Unavailable
-from relay.outbox import Admission, GateVerdict, Outbox, Settlement, Unit, Verb, keys
+from relay.outbox import Admission, GateVerdict, Outbox, Room, Settlement, Unit, Verb, keys
 from relay.outbox.outcomes import AttemptOutcome, OutcomeReader, StreamEntry, encode_facts, encode_outcome
 from relay.queues import BILLING, RELAY
 from relay.settings import Settings
@@ -86,7 +86,7 @@ def test_charge_that_was_committed_and_not_settled_is_not_made_again(
     """A process that dies between its commit and its settle leaves one charge behind, not two."""
     impatient = Outbox(redis_client, lease_ms=1)
     commit(impatient, account_id, 1)
-    claims = impatient.claim(BILLING, most=10, alone=True, content=False)
+    claims = impatient.claim(BILLING, Room(10), alone=True, content=False)
     ChargeLane(impatient, database)._charged(claims.units)
     ChargeLane(impatient, database).step()
     with database.begin() as connection:
@@ -146,7 +146,7 @@ def test_bad_row_waits_alone_and_never_blocks_the_rest(outbox: Outbox, database:
 
 def settle_one(outbox: Outbox, account_id: str, *, status: str, http_status: int, verb: Verb) -> None:
     """Claim the one waiting delivery and settle it as an attempt would."""
-    (unit,) = outbox.claim(RELAY, most=1, alone=True, content=True).units
+    (unit,) = outbox.claim(RELAY, Room(1), alone=True, content=True).units
     outcome = AttemptOutcome(
         event_id=unit.event_id,
         endpoint_id=unit.key,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -10,12 +11,15 @@ from sqlalchemy import text
 
 from relay.calls import CallEvent, Facts
 from relay.directory import Mirror
-from relay.outbox import Admission, Outbox, Unit, keys
+from relay.outbox import Admission, Outbox, Room, Unit, keys
 from relay.outbox.outcomes import encode_facts
 from relay.queues import RELAY
 from relay.sealing import KeyRing
-from relay.store import accounts, endpoints
+from relay.store import accounts, deliveries, endpoints, records
 from relay.store.database import Database
+from relay.store.deliveries import sortable
+from relay.store.records import DeliveryRecord
+from relay.telemetry import logs
 from workers import upkeep
 
 
@@ -55,9 +59,9 @@ def test_gives_what_waits_behind_an_open_gate_its_last_attempt(outbox: Outbox, r
     """An event at its end is handed out although the gate is open for another minute."""
     event_id = commit(outbox, window_ms=0)
     redis_client.hset(keys.gate("ep_1"), mapping={"state": "open", "until": 9_999_999_999_999, "opens": 1})
-    assert outbox.claim(RELAY, most=10, alone=True, content=True).units == ()
+    assert outbox.claim(RELAY, Room(10), alone=True, content=True).units == ()
     assert upkeep.end_events(outbox) == 1
-    (unit,) = outbox.claim(RELAY, most=10, alone=True, content=True).units
+    (unit,) = outbox.claim(RELAY, Room(10), alone=True, content=True).units
     assert unit.event_id == event_id
 
 
@@ -112,3 +116,107 @@ def test_has_the_append_only_file_rewritten_once_a_day(
         upkeep.rewrite_append_only_file(redis_client)
     assert asked == [1]
     assert 0 < redis_client.ttl(upkeep._REWRITTEN) <= 86_400
+
+
+# -- what Redis has lost
+
+
+OLD = datetime.now(UTC) - timedelta(hours=1)
+
+
+def record(database: Database, event_id: str, *, accepted_at: datetime = OLD, account_id: str = "acc_1") -> None:
+    """A pending delivery, as the record lane writes it."""
+    row = DeliveryRecord(
+        event_id=event_id,
+        endpoint_id="ep_1",
+        day=accepted_at.date(),
+        account_id=account_id,
+        status="pending",
+        code=None,
+        attempts=0,
+        next_attempt_at=accepted_at,
+        last_stream_id=sortable("1-0"),
+        accepted_at=accepted_at,
+        settled_at=None,
+    )
+    with database.begin() as connection:
+        records.write(connection, events=[], deliveries=[row], attempts=[], sessions=[])
+
+
+def statuses(database: Database) -> dict[str, str]:
+    """What Postgres says of each event's delivery."""
+    with database.begin() as connection:
+        return {one.event_id: one.status for one in deliveries.page(connection)}
+
+
+def test_what_the_outbox_has_lost_is_told(
+    redis_client: redis.Redis, outbox: Outbox, database: Database, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Redis was emptied: what it held ends as lost, with an alarm for each account; what it has does not."""
+    commit(outbox, window_ms=60_000)  # evt_1
+    redis_client.delete(keys.OUTCOMES)
+    redis_client.set(keys.event("evt_settled"), 1)  # its outcome is on its way
+    for event_id in ("evt_1", "evt_settled", "evt_lost", "evt_gone"):
+        record(database, event_id)
+    record(database, "evt_other", account_id="acc_2")
+    record(database, "evt_new", accepted_at=datetime.now(UTC))
+    logs.configure("INFO")
+
+    assert upkeep.find_lost_deliveries(redis_client, database) == 3
+
+    assert statuses(database) == {
+        "evt_1": "pending",
+        "evt_settled": "pending",
+        "evt_lost": "content_lost",
+        "evt_gone": "content_lost",
+        "evt_other": "content_lost",
+        "evt_new": "pending",
+    }
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    alarms = {line["account_id"]: line["count"] for line in lines if line["event"] == "deliveries_lost"}
+    assert alarms == {"acc_1": 2, "acc_2": 1}
+    assert upkeep.find_lost_deliveries(redis_client, database) == 0
+
+
+def test_looks_through_all_that_is_pending(
+    redis_client: redis.Redis, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Page by page, past what is not lost."""
+    monkeypatch.setattr(upkeep, "_LOST_PAGE", 3)
+    for number in range(10):
+        record(database, f"evt_{number}")
+        if number % 2:
+            redis_client.set(keys.event(f"evt_{number}"), 1)
+    assert upkeep.find_lost_deliveries(redis_client, database) == 5
+    assert sum(status == "pending" for status in statuses(database).values()) == 5
+
+
+def test_judges_nothing_while_records_are_behind(redis_client: redis.Redis, database: Database) -> None:
+    """Postgres was away for long: what was delivered meanwhile is told by the outcomes that still wait."""
+    record(database, "evt_1")
+    redis_client.xadd(keys.OUTCOMES, {"o": b"whatever"}, id=f"{int(OLD.timestamp() * 1000)}-1")
+    assert upkeep.find_lost_deliveries(redis_client, database) == 0
+    assert statuses(database) == {"evt_1": "pending"}
+
+
+def test_an_outcome_that_comes_after_all_counts(redis_client: redis.Redis, database: Database) -> None:
+    """It was in a copy of the stream that came back."""
+    record(database, "evt_1")
+    assert upkeep.find_lost_deliveries(redis_client, database) == 1
+    with database.begin() as connection:
+        [lost] = deliveries.page(connection)
+        late = DeliveryRecord(
+            event_id="evt_1",
+            endpoint_id="ep_1",
+            day=OLD.date(),
+            account_id="acc_1",
+            status="delivered",
+            code=None,
+            attempts=1,
+            next_attempt_at=None,
+            last_stream_id=sortable("2-0"),
+            accepted_at=OLD,
+            settled_at=OLD,
+        )
+        records.write(connection, events=[], deliveries=[late], attempts=[], sessions=[])
+    assert (lost.status, statuses(database)) == ("content_lost", {"evt_1": "delivered"})

@@ -31,7 +31,7 @@ BODY = b'{"event":"call_analyzed","call":{"transcript":"hello"}}'
 FACTS = Facts(
     event_id="evt_1",
     account_id="acc_1",
-    call=CallEvent(provider="retell", kind="call_analyzed", event_class="complete", conversation_id="c", dedupe=("c",)),
+    call=CallEvent(provider="retell", kind="call_analyzed", event_class="complete", conversation_id="c"),
     session_id=7,
     accepted_at_ms=NOW_MS - 1_000,
     template_id=3,
@@ -69,6 +69,7 @@ def a_claim(**changes: Any) -> Claim:
         gate="",
         facts=encode_facts(FACTS),
         sealed=seal_event(RING, BODY, event_id="evt_1", account_id="acc_1"),
+        account_id="acc_1",
     )
     return whole._replace(**changes)
 

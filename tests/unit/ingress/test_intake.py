@@ -126,7 +126,8 @@ class Commits(GroupCommit):
 
     @property
     def facts(self) -> Facts:
-        return decode_facts(self.admissions[-1].facts)
+        admission = self.admissions[-1]
+        return decode_facts(admission.facts, event_id=admission.event_id, account_id=admission.account_id)
 
 
 def canary(
@@ -150,8 +151,9 @@ def canary(
         idempotency_key=None,
         content_type="application/json",
     )
-    assert receipt == Receipt(commits.facts.event_id, repeat=False)
-    return commits.facts
+    facts = commits.facts
+    assert receipt == Receipt(facts.event_id, repeat=False, conversation_id=facts.call.conversation_id)
+    return facts
 
 
 # -- choosing a template
@@ -332,8 +334,9 @@ def call_ended(**call: Any) -> dict[str, Any]:
 def test_takes_what_any_secret_of_the_source_proves(key: str) -> None:
     """Several hold while one is rotated."""
     receipt, commits = signed(an_account("acc_1", sources=[SOURCE]), call_ended(), key=key)
-    assert receipt == Receipt(commits.facts.event_id, repeat=False)
-    assert (commits.facts.account_id, commits.facts.source_id) == ("acc_1", "src_1")
+    facts = commits.facts
+    assert receipt == Receipt(facts.event_id, repeat=False, conversation_id=facts.call.conversation_id)
+    assert (facts.account_id, facts.source_id) == ("acc_1", "src_1")
 
 
 @pytest.mark.parametrize(
@@ -366,7 +369,7 @@ def test_a_repeat_is_told_as_such() -> None:
     view = an_account("acc_1", sources=[SOURCE])
     first, _ = signed(view, call_ended())
     again, _ = signed(view, call_ended(), commits=Commits(Verdict.REPEAT))
-    assert again == Receipt(first.event_id, repeat=True)
+    assert again == Receipt(first.event_id, repeat=True, conversation_id="call_1")
 
 
 def test_an_event_finds_its_template_by_its_agent_and_its_session_by_its_conversation() -> None:

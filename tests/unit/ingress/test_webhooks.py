@@ -13,6 +13,7 @@ from flask.testing import FlaskClient
 from relay.content import Content
 from relay.errors import NotFound, OverQuota, PayloadError, SwitchhookError, Unauthorized, Unavailable
 from relay.ingress import webhooks
+from relay.ingress.body import FREE_BYTES, BodyBudget
 from relay.ingress.intake import Intake, Receipt
 from relay.telemetry import metrics
 
@@ -27,8 +28,15 @@ class ScriptedIntake(Intake):
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.unexpected: SwitchhookError | None = None
         self.repeat = False
         self.taken: list[tuple[bytes, dict[str, Any]]] = []
+
+    def expects_signed(self, *_: Any, **__: Any) -> None:
+        if self.unexpected is not None:
+            raise self.unexpected
+
+    expects_canary = expects_signed
 
     def signed(self, provider_name: str, source_id: str, body: Content, **given: Any) -> Receipt:
         return self._receipt(body, {"provider": provider_name, "source": source_id, **given})
@@ -40,7 +48,7 @@ class ScriptedIntake(Intake):
         self.taken.append((body.reveal(), given))
         if self.error is not None:
             raise self.error
-        return Receipt("evt_1", repeat=self.repeat)
+        return Receipt("evt_1", repeat=self.repeat, conversation_id="call_1")
 
 
 @pytest.fixture
@@ -110,6 +118,44 @@ def test_an_error_is_answered_with_its_code(
         assert answer.content_type == "application/problem+json"
     else:
         assert told["success"] is False
+
+
+@pytest.mark.parametrize("path", [SIGNED, *CANARY_ROUTES])
+@pytest.mark.parametrize("error", [NotFound(), Unauthorized(code="secret_missing"), Unavailable()])
+def test_what_headers_can_tell_is_refused_before_the_body_is_read(
+    client: FlaskClient, intake: ScriptedIntake, path: str, error: SwitchhookError
+) -> None:
+    """Not a byte is taken from a sender that shows nothing; not even what is wrong with the body is told."""
+    intake.unexpected = error
+    environ = {"wsgi.input": Unreadable(), "CONTENT_LENGTH": str(LIMIT + 1)}
+    answer = client.post(path, environ_overrides=environ, headers={"Content-Encoding": "br"})
+    assert (answer.status_code, json.loads(answer.data)["code"]) == (error.status, error.code)
+    assert intake.taken == []
+
+
+class Unreadable:
+    """A body that must not be asked for."""
+
+    def read(self, *_: Any) -> bytes:
+        raise AssertionError("the body was read")
+
+
+def test_large_bodies_share_what_the_process_may_hold(
+    client: FlaskClient, intake: ScriptedIntake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What does not fit is told to come again; what was taken is given back, however its request ended."""
+    client.application.config["SWITCHHOOK_MAX_BODY"] = 10 * FREE_BYTES
+    monkeypatch.setattr(webhooks, "_BODIES", BodyBudget(FREE_BYTES))
+    whole, too_much = bytes(2 * FREE_BYTES), bytes(2 * FREE_BYTES + 1)
+
+    endings: list[tuple[Exception | None, int]] = [(None, 200), (Unauthorized(), 401), (RuntimeError(SAID), 503)]
+    for error, status in endings:
+        intake.error = error
+        refused = client.post(SIGNED, data=too_much)
+        told = json.loads(refused.data)
+        assert (refused.status_code, told["code"], refused.headers["Retry-After"]) == (503, "bodies_full", "5")
+        assert client.post(SIGNED, data=whole).status_code == status
+    assert [len(body) for body, _ in intake.taken] == [len(whole)] * 3
 
 
 def test_a_body_that_is_too_large_raises_an_alarm(

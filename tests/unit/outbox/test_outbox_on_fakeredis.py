@@ -17,6 +17,7 @@ from relay.outbox import (
     Claims,
     GateVerdict,
     Outbox,
+    Room,
     Settlement,
     Unit,
     Verb,
@@ -91,8 +92,10 @@ def fill(outbox: Outbox, count: int, unit: Unit = EP1, prefix: str = "evt") -> N
     accept(outbox, *(event(f"{prefix}_{number:05}", unit) for number in range(count)))
 
 
-def claim(outbox: Outbox, lane: str = "relay", *, most: int = 1000, alone: bool = False, **limits: int) -> Claims:
-    return outbox.claim(lane, most=most, alone=alone, content=True, **limits)
+def claim(
+    outbox: Outbox, lane: str = "relay", *, most: int = 1000, alone: bool = False, most_bytes: int = 1 << 30
+) -> Claims:
+    return outbox.claim(lane, Room(most, most_bytes), alone=alone, content=True)
 
 
 def the_only(claims: Claims) -> Claim:
@@ -231,7 +234,7 @@ def test_a_claim_carries_what_was_accepted(outbox: Outbox, clock: Clock) -> None
     accept(outbox, event("evt_1"))
     accepted_ms = clock.now_ms
     clock.advance(1_234)
-    unit = the_only(outbox.claim("relay", most=1, alone=False, content=False))
+    unit = the_only(outbox.claim("relay", Room(1), alone=False, content=False))
     assert unit == Claim(
         key="ep_1",
         event_id="evt_1",
@@ -243,6 +246,8 @@ def test_a_claim_carries_what_was_accepted(outbox: Outbox, clock: Clock) -> None
         gate="",
         facts=b"facts of evt_1",
         sealed=None,
+        is_on_probation=True,
+        account_id="acct_1",
     )
     settle(outbox, [unit], Verb.RELEASE)
     assert the_only(claim(outbox)).sealed == b"s" * 100
@@ -728,3 +733,65 @@ def test_names_an_account_once_when_half_of_its_quota_is_filled(outbox: Outbox) 
         )
         told.append(outbox.accept([admission]).half_full)
     assert told == [(), ("acc_1",), (), ()]
+
+
+# -- room
+
+
+def test_endpoints_on_probation_share_what_is_left_for_them(outbox: Outbox) -> None:
+    """One that has earned more is not held back by them."""
+    fill(outbox, 1)
+    settle(outbox, claim(outbox).units, Verb.DONE, gate=GateVerdict.OK)
+    fill(outbox, 8, prefix="good")
+    fill(outbox, 8, Unit("relay", "ep_new"), prefix="new")
+    units = outbox.claim("relay", Room(100, probation_units=3), alone=False, content=True).units
+    assert Counter(unit.key for unit in units) == {"ep_1": 8, "ep_new": 3}
+    assert {unit.key: unit.is_on_probation for unit in units} == {"ep_1": False, "ep_new": True}
+
+
+def test_a_large_unit_on_probation_goes_when_something_is_left_for_it(outbox: Outbox) -> None:
+    """Else it would never go; but only one."""
+    fill(outbox, 4)
+    assert len(outbox.claim("relay", Room(100, probation_bytes=1), alone=False, content=True).units) == 1
+
+
+def test_units_of_full_accounts_are_left_alone(outbox: Outbox) -> None:
+    """The others go."""
+    accept(outbox, event("evt_1", account_id="acct_full"), event("evt_2", Unit("relay", "ep_2")))
+    units = outbox.claim("relay", Room(100, full_accounts=("acct_full",)), alone=False, content=True).units
+    assert [unit.event_id for unit in units] == ["evt_2"]
+
+
+def test_what_there_is_no_room_for_is_no_reason_to_look_again_at_once(outbox: Outbox) -> None:
+    """And it stays due, for a worker that has room."""
+    fill(outbox, 4)
+    claims = outbox.claim("relay", Room(100, probation_units=0), alone=False, content=True)
+    assert (claims.units, claims.more) == ((), False)
+    assert len(claim(outbox).units) == 4
+
+
+def test_keys_that_there_is_no_room_for_do_not_stand_in_front_of_others(outbox: Outbox, clock: Clock) -> None:
+    """Keys are looked at in windows; those that fill one go behind, for a moment."""
+    fill(outbox, 1, Unit("relay", "ep_good"))
+    settle(outbox, claim(outbox).units, Verb.DONE, gate=GateVerdict.OK)
+    for number in range(150):
+        accept(outbox, event(f"evt_new_{number}", Unit("relay", f"ep_new_{number}")))
+    fill(outbox, 1, Unit("relay", "ep_good"), prefix="good")
+    found: list[str] = []
+    for _ in range(3):
+        claims = outbox.claim("relay", Room(100, probation_units=0), alone=False, content=True)
+        found += [unit.key for unit in claims.units]
+    assert found == ["ep_good"]
+    clock.advance(100)
+    assert len(claim(outbox).units) >= 60
+
+
+def test_a_suspect_is_claimed_whatever_room_there_is(outbox: Outbox, clock: Clock) -> None:
+    """It has left its line; held back it would be lost."""
+    fill(outbox, 1)
+    for _ in range(2):
+        assert len(claim(outbox).units) == 1
+        clock.advance(LEASE_MS)
+    assert claim(outbox).units == ()
+    room = Room(100, probation_units=0, full_accounts=("acct_1",))
+    assert len(outbox.claim("relay", room, alone=True, content=True).units) == 1

@@ -13,6 +13,7 @@ from relay.calls import CallEvent, Ending
 from relay.errors import PayloadError
 from relay.providers import canaryllm, elevenlabs
 from relay.providers.canaryllm import CanaryEvent, Route
+from relay.providers.decoding import fingerprint
 
 
 def read(payload: object, *, route: Route = "event", key: str | None = None) -> CanaryEvent:
@@ -44,7 +45,7 @@ def test_event_names_its_session_template_and_agent() -> None:
             kind="event",
             event_class="event",
             conversation_id="abc",
-            dedupe=("idempotency", "k"),
+            dedupe=("idempotency", fingerprint(b"k")),
             agent_id="xyz",
             session_hint=1,
         ),

@@ -33,14 +33,14 @@ def lines() -> Iterator[io.StringIO]:
     """What would be on standard output."""
     root, ours = logging.getLogger(), logging.getLogger("switchhook")
     before = root.handlers[:], root.level, ours.level, logging.raiseExceptions
-    excepthook = threading.excepthook
+    hooks = threading.excepthook, sys.excepthook, sys.unraisablehook
     output = io.StringIO()
     configure("DEBUG", output)
     yield output
     root.handlers[:], logging.raiseExceptions = before[0], before[3]
     root.setLevel(before[1])
     ours.setLevel(before[2])
-    threading.excepthook = excepthook
+    threading.excepthook, sys.excepthook, sys.unraisablehook = hooks
 
 
 def only(output: io.StringIO) -> dict[str, Any]:
@@ -178,6 +178,40 @@ def test_a_thread_that_ends_itself_has_not_failed(lines: io.StringIO) -> None:
     assert lines.getvalue() == ""
 
 
+@pytest.mark.parametrize("error", [ValueError(CANARY), UnicodeDecodeError("utf-8", CANARY.encode(), 0, 1, CANARY)])
+def test_what_ends_the_process_is_told_of_without_its_text(
+    lines: io.StringIO, capfd: pytest.CaptureFixture[str], error: Exception
+) -> None:
+    """Python would print it; libcurl's binding has what a callback raises printed the same way."""
+    try:
+        fail(error)
+    except Exception as caught:
+        sys.excepthook(type(caught), caught, caught.__traceback__)
+    assert (only(lines)["event"], only(lines)["error"]) == ("uncaught", type(error).__name__)
+    assert CANARY not in lines.getvalue() + capfd.readouterr().err
+
+
+def test_an_interrupt_is_no_error(lines: io.StringIO) -> None:
+    """Ctrl-C ends a process in the usual way, and says nothing in the log."""
+    sys.excepthook(KeyboardInterrupt, KeyboardInterrupt(), None)
+    assert lines.getvalue() == ""
+
+
+class _Unclosable:
+    def __del__(self) -> None:
+        raise ValueError(CANARY)
+
+
+def test_what_cannot_be_raised_is_told_of_without_its_text(
+    lines: io.StringIO, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """An error in a destructor or in a callback of a C library."""
+    made = _Unclosable()
+    del made
+    assert (only(lines)["event"], only(lines)["error"]) == ("uncaught", "ValueError")
+    assert CANARY not in lines.getvalue() + capfd.readouterr().err
+
+
 # -- what libraries say
 
 
@@ -261,15 +295,26 @@ def test_attempts_are_counted_by_class(outcome: str, label: str) -> None:
 
 def test_no_metric_has_a_label_that_grows() -> None:
     """Accounts, endpoints, events and URLs are for logs and tables."""
-    names = {name for metric in metrics.REGISTRY.collect() for sample in metric.samples for name in sample.labels}
-    assert names <= {"provider", "outcome", "lane", "state", "le", "currency", "reason", "result"}
+    families = [*metrics.REGISTRY.collect(), *metrics.SYSTEM.collect()]
+    names = {name for metric in families for sample in metric.samples for name in sample.labels}
+    assert names <= {"provider", "outcome", "lane", "state", "le", "currency", "reason", "result", "kind"}
 
 
 def test_metrics_are_named_after_what_they_measure() -> None:
     """As the documentation promises."""
     allowed_prefixes = ("switchhook_relay_", "switchhook_billing_", "switchhook_unaccounted_events")
-    assert all(metric.name.startswith(allowed_prefixes) for metric in metrics.REGISTRY.collect())
-    assert b"switchhook_unaccounted_events" in metrics.exposition()
+    families = [*metrics.REGISTRY.collect(), *metrics.SYSTEM.collect()]
+    assert all(metric.name.startswith(allowed_prefixes) for metric in families)
+    assert b"switchhook_relay_process_resident_memory_bytes" in metrics.exposition()
+    assert b"switchhook_unaccounted_events" not in metrics.exposition()
+    assert b"switchhook_unaccounted_events" in metrics.system_exposition(known=True)
+
+
+def test_what_is_not_known_of_the_system_is_not_shown() -> None:
+    """Without Redis the last values would be taken for those of now."""
+    metrics.record_redis_up(False)
+    samples = [line for line in metrics.system_exposition(known=False).splitlines() if not line.startswith(b"#")]
+    assert samples == [b"switchhook_relay_redis_up 0.0"]
 
 
 def test_a_lag_is_never_negative() -> None:

@@ -1,0 +1,165 @@
+"""The command that sends ended deliveries again."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import click
+import msgspec
+
+from relay.cli.listing import account_filter
+from relay.cli.output import json_option, table
+from relay.connections import postgres_engine, redis_client
+from relay.errors import BadRequest
+from relay.outbox import Outbox
+from relay.replay import Answer, Replayed, Selection
+from relay.replay import replay as replay_selected
+from relay.settings import Settings
+from relay.store.database import Database
+
+_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+# Often enough to see that it goes on, seldom enough to be read.
+_PROGRESS_SECONDS: Final = 1.0
+# Behind the number of those that were replayed.
+_SUMMARY: Final = {
+    Answer.PENDING: "still pending",
+    Answer.CONTENT_GONE: "without content",
+    Answer.CONTENT_LOST: "with lost content",
+    Answer.ENDPOINT_DISABLED: "at disabled endpoints",
+    Answer.ENDPOINT_GONE: "at endpoints that are gone",
+    Answer.UNKNOWN: "not recorded yet",
+    Answer.FAILED: "failed",
+}
+_HINTS: Final = {
+    Answer.PENDING: "What is pending has not ended; it is tried by itself.",
+    Answer.CONTENT_GONE: "Content is deleted once it is delivered, and when its retention ends. "
+    "Fetching it again from the provider comes with the control API.",
+    Answer.CONTENT_LOST: "What ended as content_lost can never be replayed: its content was gone before its time.",
+    Answer.ENDPOINT_DISABLED: "A disabled endpoint takes nothing: 'switchhook endpoint enable' it, then replay again.",
+    Answer.ENDPOINT_GONE: "This endpoint answered 410, or does not exist any more: "
+    "if it is there again, 'switchhook endpoint enable' it, then replay again.",
+    Answer.UNKNOWN: "The records lag behind the outbox: try again in a moment.",
+    Answer.FAILED: "Redis refused some of these; nothing was changed for them.",
+}
+
+
+@click.command()
+@click.argument("delivery", metavar="[EVENT]", required=False)
+@click.option("--endpoint", "endpoint_id", metavar="ID", help="Only at this endpoint.")
+@account_filter
+@click.option("--since", metavar="TIME", help="All that was accepted since: 30m, 1h, 2d, or an ISO 8601 time.")
+@click.option(
+    "--status",
+    type=click.Choice(["dead", "delivered", "content_lost"]),
+    help="Only what ended so (with --since: dead; with an event: all).",
+)
+@click.option("--limit", type=click.IntRange(1), help="Replay at most so many, oldest first (default: all).")
+@click.option("--dry-run", is_flag=True, help="Say what could be replayed and change nothing.")
+@json_option
+def replay(
+    *,
+    delivery: str | None,
+    endpoint_id: str | None,
+    account_id: str | None,
+    since: str | None,
+    status: Any,
+    limit: int | None,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Send ended deliveries again: those of one EVENT (evt_...), or all that died --since a time.
+
+    The same bytes go out with the same webhook-id and the next attempt number, within a second. That needs the content,
+    which is deleted once it is delivered everywhere and when its retention ends.
+    """
+    if (delivery is None) == (since is None):
+        raise click.UsageError("name an event, or say --since when; not both")
+    selection = Selection(
+        event_id=delivery,
+        endpoint_id=endpoint_id,
+        account_id=account_id,
+        status=status or (None if delivery else "dead"),
+        since=None if since is None else parsed_since(since, now=datetime.now(UTC)),
+    )
+    settings = Settings.from_environ()
+    with closing(Database(postgres_engine(settings, pool_size=1))) as database, redis_client(settings) as client:
+        parts = replay_selected(
+            database,
+            Outbox(client),
+            selection,
+            retention=settings.retention,
+            most=limit or sys.maxsize,
+            dry_run=dry_run,
+        )
+        done = [item for part in _telling_progress(parts) for item in part]
+    counts = Counter(item.answer for item in done)
+    if as_json:
+        _show_json(done, counts, dry_run=dry_run)
+    else:
+        if delivery is not None or dry_run:
+            _show_table(done)
+        _show_summary(counts, dry_run=dry_run)
+    if counts[Answer.FAILED] or (delivery is not None and not counts[Answer.REPLAYED]):
+        raise click.exceptions.Exit(1)
+
+
+def parsed_since(text: str, *, now: datetime) -> datetime:
+    """A moment from `90s`, `30m`, `1h`, `2d` (that long before `now`) or from ISO 8601, UTC unless it says otherwise.
+
+    Raises BadRequest for anything else, and for a moment that is still to come.
+    """
+    span = re.fullmatch(r"([0-9]{1,6})([smhd])", text.strip(), re.ASCII)
+    try:
+        if span:
+            moment = now - timedelta(**{_UNITS[span[2]]: int(span[1])})
+        else:
+            given = datetime.fromisoformat(text.strip())
+            moment = (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise BadRequest("give a time as 90s, 30m, 1h, 2d or 2026-01-01T00:00:00Z", field="since") from None
+    if moment > now:
+        raise BadRequest("the time to begin at lies in the future", field="since")
+    return moment
+
+
+def summary(counts: Counter[Answer], *, dry_run: bool) -> str:
+    """One line: `12 replayed, 1 still pending, 3 without content`. Pure."""
+    done = "could be replayed" if dry_run else "replayed"
+    others = [f"{counts[answer]} {words}" for answer, words in _SUMMARY.items() if counts[answer]]
+    return ", ".join([f"{counts[Answer.REPLAYED]} {done}", *others])
+
+
+def _telling_progress(parts: Iterable[list[Replayed]]) -> Iterator[list[Replayed]]:
+    """Say on stderr how far long work has come."""
+    seen, replayed, told = 0, 0, time.monotonic()
+    for part in parts:
+        seen += len(part)
+        replayed += sum(item.answer is Answer.REPLAYED for item in part)
+        if time.monotonic() - told >= _PROGRESS_SECONDS:
+            told = time.monotonic()
+            click.echo(f"{replayed} of {seen} so far", err=True)
+        yield part
+
+
+def _show_json(done: list[Replayed], counts: Counter[Answer], *, dry_run: bool) -> None:
+    answer = {"dryRun": dry_run, "counts": dict(counts), "deliveries": done}
+    click.echo(msgspec.json.encode(answer).decode())
+
+
+def _show_table(done: list[Replayed]) -> None:
+    rows = [(item.event_id, item.endpoint_id, item.status, item.attempts, item.answer) for item in done]
+    table(rows, ("EVENT", "ENDPOINT", "WAS", "ATTEMPTS", "ANSWER"), empty="nothing to replay")
+
+
+def _show_summary(counts: Counter[Answer], *, dry_run: bool) -> None:
+    click.echo(summary(counts, dry_run=dry_run))
+    for answer, hint in _HINTS.items():
+        if counts[answer]:
+            click.echo(hint)

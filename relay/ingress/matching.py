@@ -1,0 +1,138 @@
+"""Whose an event is: the sources and templates that a proof opens, the one that a body means, and the session.
+
+Matching is always within the account that was proved: no id in a body reaches another account's session, template or
+charge.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from relay.calls import DERIVED_SESSION_BASE, CallEvent, Facts, derived_session_id, event_id, is_unnamed
+from relay.content import Content
+from relay.directory import AccountView, Directory
+from relay.errors import BadRequest, NotFound, PayloadError, Unauthorized
+from relay.providers import canaryllm, elevenlabs
+from relay.store.snapshot import SourceConfig, TemplateConfig
+
+Candidates = list[tuple[AccountView, TemplateConfig]]
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """An event whose sender is proved, with what it belongs to. `scope` keeps apart what may share dedupe keys."""
+
+    view: AccountView
+    call: CallEvent
+    scope: str
+    source_id: str | None = None
+    template: TemplateConfig | None = None
+
+
+class Matching:
+    """Asks the directory. Every method raises SwitchhookErrors that say what to answer."""
+
+    def __init__(self, directory: Directory) -> None:
+        self._directory = directory
+
+    def source(self, provider_name: str, source_id: str) -> tuple[AccountView, SourceConfig]:
+        """A source of this provider, with its account. Raises NotFound."""
+        view, source = self._directory.source(source_id)
+        if source.provider != provider_name:
+            raise NotFound("there is no source by this id")
+        return view, source
+
+    def opened_by(self, secret: str | None) -> Candidates:
+        """The templates that have this webhook secret: at least one. Raises Unauthorized."""
+        if not secret:
+            raise Unauthorized("X-Webhook-Secret is missing", code="secret_missing")
+        return _some(self._directory.templates_of_secret(secret))
+
+    def signed_by_elevenlabs(self, body: Content, signature: str) -> Candidates:
+        """The templates of the agent that a body names, in accounts with a source whose secret proves the body.
+
+        Raises Unauthorized: nobody is told what is wrong with a body that proves nothing.
+        """
+        try:
+            agent_id = elevenlabs.read(body.reveal()).agent_id
+        except PayloadError:
+            agent_id = None
+        claimed = [] if agent_id is None else self._directory.templates_of_agent(elevenlabs.NAME, agent_id)
+        return _some([(view, template) for view, template in claimed if _is_proved(view, body, signature)])
+
+    def canary(
+        self, route: canaryllm.Route, body: Content, candidates: Candidates, *, idempotency_key: str | None
+    ) -> Proved:
+        """What a body of CanaryLLM's routes belongs to, among the templates that its proof opens."""
+        event = canaryllm.read(body.reveal(), route=route, idempotency_key=idempotency_key)
+        view, template = self._chosen(candidates, event)
+        return Proved(view, event.call, f"convagents/{route}/{template.id}", template=template)
+
+    def facts(self, proved: Proved, *, content_type: str) -> Facts:
+        """The facts of an event that is accepted now."""
+        account_id, call = proved.view.account_id, proved.call
+        session_id, template = self._session(proved)
+        return Facts(
+            event_id=event_id(account_id, call.provider, proved.scope, call.dedupe),
+            account_id=account_id,
+            call=call,
+            session_id=session_id,
+            accepted_at_ms=now_ms(),
+            source_id=proved.source_id,
+            template_id=None if template is None else template.id,
+            template_name=None if template is None else template.name,
+            content_type=content_type,
+        )
+
+    def _session(self, proved: Proved) -> tuple[int, TemplateConfig | None]:
+        """The session of an event, and its template: of the session, else of the agent."""
+        view, call, template = proved.view, proved.call, proved.template
+        if call.session_hint is not None:
+            known = self._directory.template_of_session(view.account_id, call.session_hint)
+            if known is not None:
+                return call.session_hint, template or view.templates.get(known)
+            if call.session_hint >= DERIVED_SESSION_BASE and is_unnamed(call.conversation_id):
+                # Nothing but a number that we once told a customer: the session that it was given to.
+                return call.session_hint, template
+        session_id = derived_session_id(view.account_id, call.provider, call.conversation_id)
+        return session_id, template or view.template_of_agent(call.provider, call.agent_id)
+
+    def _chosen(self, candidates: Candidates, event: canaryllm.CanaryEvent) -> tuple[AccountView, TemplateConfig]:
+        """The one template among those that the secret opens: by session, agent id or templateId."""
+        hint = event.call.session_hint
+        if hint is not None:
+            accounts = {view.account_id for view, _ in candidates}
+            known = {account: self._directory.template_of_session(account, hint) for account in accounts}
+            if any(known.values()):
+                candidates = [(v, t) for v, t in candidates if known[v.account_id] == t.id]
+                if not candidates:
+                    raise NotFound("this session belongs to another template", code="session_not_found")
+        by_id = [(v, t) for v, t in candidates if t.id == event.template_id]
+        by_agent = [(v, t) for v, t in candidates if t.agent_id and t.agent_id == event.call.agent_id]
+        candidates = by_id or by_agent or candidates
+        if len(candidates) > 1:
+            raise BadRequest(
+                "several templates have this secret; name the session, the agent or templateId",
+                code="template_ambiguous",
+                field="templateId",
+            )
+        return candidates[0]
+
+
+def now_ms() -> int:
+    """The Unix time in milliseconds."""
+    return int(time.time() * 1000)
+
+
+def _some(candidates: Candidates) -> Candidates:
+    if not candidates:
+        raise Unauthorized("no template has this secret", code="secret_invalid")
+    return candidates
+
+
+def _is_proved(view: AccountView, body: Content, signature: str) -> bool:
+    """Whether a secret of one of the account's ElevenLabs sources proves the body."""
+    sources = [source for source in view.sources.values() if source.provider == elevenlabs.NAME]
+    secrets = [secret for source in sources for secret in source.secrets]
+    return elevenlabs.verify(body.reveal(), signature, secrets=secrets, now_ms=now_ms())
