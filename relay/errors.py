@@ -12,6 +12,7 @@ SwitchhookError                      500 internal_error
 ├── NotFound                         404 not_found
 ├── Conflict                         409 conflict
 ├── BodyTooLarge                     413 body_too_large
+├── LoopDetected                     508 loop_detected         our own delivery came back to us
 ├── EncodingRefused                  415 content_encoding_refused
 ├── ContextFailed                    502 context_failed        the customer's server gave an agent no usable answer
 │   └── ContextTimedOut              504 context_timeout
@@ -108,6 +109,13 @@ class EncodingRefused(SwitchhookError):
 
     status = 415
     code = "content_encoding_refused"
+
+
+class LoopDetected(SwitchhookError):
+    """This is a delivery of this Switchhook: one of its endpoints is this address. Give it the receiver's own."""
+
+    status = 508
+    code = "loop_detected"
 
 
 class ContextFailed(SwitchhookError):

@@ -60,7 +60,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     commits = GroupCommit(outbox, on_accepted=on_accepted, pressure=pressure)
     app = Flask("switchhook", static_folder=None)
     app.config["SWITCHHOOK_MAX_BODY"] = settings.max_body_bytes
-    app.extensions[webhooks.EXTENSION] = Intake(settings, ring, directory, commits)
+    app.extensions[webhooks.EXTENSION] = Intake(settings, ring, directory, commits, is_ours=outbox.knows)
     caller = Caller(lambda: Transport(allow=settings.egress_allow, ca_file=settings.ca_file, user_agent=USER_AGENT))
     app.extensions[webhooks.CONTEXTS] = Contexts(Matching(directory), caller)
     app.register_blueprint(webhooks.blueprint)

@@ -11,7 +11,7 @@ from relay.calls import CallEvent
 from relay.content import Content
 from relay.delivery.retry import retry_window
 from relay.directory import AccountView, Directory
-from relay.errors import EventIgnored, NotFound, Unauthorized, Unavailable
+from relay.errors import EventIgnored, LoopDetected, NotFound, Unauthorized, Unavailable
 from relay.ingress.commit import GroupCommit
 from relay.ingress.matching import Matching, Proved, now_ms
 from relay.outbox import Admission, Unit, Verdict
@@ -27,6 +27,7 @@ _SHORTEST_RETENTION: Final = timedelta(hours=1)
 # An account's configuration may change while an event is on its way in; more often than this it does not.
 _ROUTINGS: Final = 4
 # In place of a source's id: what an account's own key has proved, through whichever of its keys it came.
+_MAX_ID_CHARS: Final = 64
 _KEYED_SCOPE: Final = "retell-key"
 
 CanaryRoute = Literal["event", "complete"]
@@ -44,13 +45,30 @@ class Receipt:
 class Intake:
     """Takes verified events into the outbox. Every method raises SwitchhookErrors that say what to answer."""
 
-    def __init__(self, settings: Settings, ring: KeyRing, directory: Directory, commits: GroupCommit) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        ring: KeyRing,
+        directory: Directory,
+        commits: GroupCommit,
+        *,
+        is_ours: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._ring = ring
         self._directory = directory
         self._matching = Matching(directory)
         self._commits = commits
         self._retention = settings.retention
         self._quota_bytes = settings.account_quota_bytes
+        self._is_ours = is_ours
+
+    def refuse_own(self, webhook_id: str | None) -> None:
+        """Refuse what this Switchhook itself delivers: each round would wrap it once more, for ever.
+
+        `webhook_id` is the header that deliveries carry; providers send none that begins like an event's id.
+        """
+        if webhook_id is not None and webhook_id.startswith("evt_") and self._is_ours(webhook_id[:_MAX_ID_CHARS]):
+            raise LoopDetected
 
     def expects_signed(self, provider_name: str, source_id: str, *, header: Callable[[str], str | None]) -> None:
         """Refuse what cannot be a webhook of this source whatever its body is: nobody's body is read for nothing."""

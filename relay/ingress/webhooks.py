@@ -113,6 +113,7 @@ def answered(
     began = time.perf_counter()
 
     def work() -> Response:
+        current_intake().refuse_own(request.headers.get("webhook-id"))
         expect()
         with _BODIES.share() as share:
             receipt = take(_body(share, audio=audio), _content_type())

@@ -138,6 +138,11 @@ class Outbox:
         reply = self._scripts.run("sweep", most)
         return int(reply[2])
 
+    def knows(self, event_id: str) -> bool:
+        """Whether this outbox has an event, or settled it within the last 24 h."""
+        with answered():
+            return bool(self._client.exists(keys.event(event_id)))
+
     def readmit(self, replays: Sequence[Replay], *, dry_run: bool = False) -> list[Readmission]:
         """Put ended deliveries back into their lines, due now; what became of each, in order.
 

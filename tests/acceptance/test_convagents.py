@@ -16,6 +16,7 @@ from tests.customers import Customer
 from tests.payloads import ODD_MEMBERS, elevenlabs_headers, elevenlabs_transcription
 from tests.receiver import Receiver
 from tests.stack import Stack
+from tests.waiting import eventually
 
 PATH = "/api/convagents/webhook"
 
@@ -49,6 +50,21 @@ def test_puts_the_body_byte_for_byte_into_the_envelope(
     assert post.headers["x-webhook-secret"] == made.template.webhook_secret
     assert post.headers["content-type"] == "application/json"
     assert post.headers["switchhook-event"] == f"elevenlabs.{route}"
+
+
+def test_an_endpoint_that_is_our_own_ingress_is_stopped(stack: Stack, customer: Customer) -> None:
+    """A7: its secret would prove each round, and each round would be an event of its own."""
+    made = customer.template(f"{stack.url}{PATH}/event")
+
+    answer = stack.post(f"{PATH}/event", b'{"conversationId":"conv_1"}', secret_of(made))
+    assert answer.status_code == 200
+
+    def attempts() -> list[int]:
+        return [delivery.attempts for delivery in stack.deliveries(customer)]
+
+    eventually(lambda: attempts() == [1], within_seconds=10, what="one failed attempt")
+    [delivery] = stack.deliveries(customer)
+    assert (delivery.status, delivery.code, delivery.history[0].http_status) == ("pending", "http_508", 508)
 
 
 @pytest.mark.parametrize(

@@ -89,7 +89,7 @@ def test_an_event_that_kills_its_process_is_set_aside(
                 deadly.kills.get(timeout=60)
                 beside.append(stack.in_flight())
                 end_leases(stack)
-                [deadly.victim] = stack.start("worker")
+                deadly.victim = stack.spawn("worker")  # known before it can send anything
             eventually(lambda: is_dead(stack, other), within_seconds=30, what="the verdict")
         finally:
             stop.set()
