@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -258,5 +260,6 @@ def speechless(stack: Stack, name: str, errors: Path) -> Iterator[None]:
         child.terminate()
         assert child.wait(STOP_SECONDS) == 0, name
     finally:
-        child.kill()
+        if child.poll() is None:
+            os.killpg(child.pid, signal.SIGKILL)  # what it started as well
         child.wait()

@@ -13,7 +13,6 @@ from relay.planning import footprint
 from tests.customers import Customer, Inlet
 from tests.memory import allocator, held_bytes
 from tests.payloads import retell_event, retell_headers
-from tests.processes import switchhook
 from tests.receiver import Post, Receiver, Reply, receiving
 from tests.stack import Stack
 from tests.traffic import Traffic
@@ -179,8 +178,8 @@ def test_an_evicting_redis_is_refused_at_start(stack: Stack) -> None:
     """F6: by web and by workers, in words that say what to set."""
     stack.redis.config_set("maxmemory-policy", "allkeys-lru")
 
-    names = ("web", "worker")
-    with ThreadPoolExecutor(len(names)) as pool:
-        ended = list(pool.map(lambda name: switchhook(name, env=stack.env), names))
-    assert [done.returncode for done in ended] == [1] * len(names)
-    assert all("allkeys-lru" in done.stderr and "noeviction" in done.stderr for done in ended)
+    processes = [stack.spawn(name) for name in ("web", "worker")]
+
+    assert [process.wait() for process in processes] == [1, 1]
+    told = [process.stderr.read_text() for process in processes]
+    assert all("allkeys-lru" in text and "noeviction" in text for text in told)
