@@ -8,6 +8,7 @@ import redis
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
+from relay import memory
 from relay.connections import postgres_engine, redis_client
 from relay.delivery import USER_AGENT
 from relay.delivery.caller import Caller
@@ -15,12 +16,12 @@ from relay.delivery.transport import Transport
 from relay.directory import Directory, Mirror
 from relay.errors import SettingsError, SwitchhookError
 from relay.ingress import canonical, webhooks
-from relay.ingress.body import unmap_when_freed
 from relay.ingress.commit import GroupCommit
 from relay.ingress.context import Contexts
 from relay.ingress.intake import Intake
 from relay.ingress.matching import Matching
 from relay.ingress.pressure import PressureGauge
+from relay.ingress.routing import IngressApp
 from relay.outbox import Accepted, Outbox, fitness
 from relay.outbox.ring import Bell
 from relay.problems import envelope, problem, retry_after
@@ -58,7 +59,7 @@ def create_app(settings: Settings | None = None) -> Flask:
 
     pressure = PressureGauge(client, on_config_version=directory.saw)
     commits = GroupCommit(outbox, on_accepted=on_accepted, pressure=pressure)
-    app = Flask("switchhook", static_folder=None)
+    app = IngressApp("switchhook", hot_endpoint=webhooks.HOT_ENDPOINT)
     app.config["SWITCHHOOK_MAX_BODY"] = settings.max_body_bytes
     app.extensions[webhooks.EXTENSION] = Intake(settings, ring, directory, commits, is_ours=outbox.knows)
     caller = Caller(lambda: Transport(allow=settings.egress_allow, ca_file=settings.ca_file, user_agent=USER_AGENT))
@@ -74,8 +75,8 @@ def create_app(settings: Settings | None = None) -> Flask:
 def create_serving_app() -> Flask:
     """The application of a process that serves it: it publishes its samples, and has its own port for them if asked."""
     settings = Settings.from_environ()
-    unmap_when_freed()
     app = create_app(settings)
+    memory.settle()
     Publisher.of(settings, "web").start()
     try:
         metrics_port.serve(settings)

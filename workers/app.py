@@ -20,7 +20,7 @@ from celery.apps import worker as celery_worker
 from celery.exceptions import SecurityWarning
 from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
 
-from relay import queues
+from relay import memory, queues
 from relay.connections import postgres_engine, redis_client
 from relay.directory import Directory, Mirror
 from relay.errors import NotFound, Unavailable
@@ -141,6 +141,7 @@ def create_worker(settings: Settings, lanes: Sequence[str]) -> Celery:
         threading.Thread(target=stop_when_asked, name="stopper", daemon=True).start()
         worker.start()
         publisher.start()
+        memory.settle()
         logs.info("worker_ready", pid=os.getpid(), lane=",".join(lanes))
 
     def ask_to_stop(**_: Any) -> None:

@@ -6,7 +6,6 @@ refused.
 
 from __future__ import annotations
 
-import ctypes
 import re
 import threading
 from collections.abc import Callable
@@ -25,8 +24,6 @@ _PIECE_BYTES: Final = 256 * 1024
 # ElevenLabs writes the type first; a body that hides it past this is held to the ordinary limit.
 _AUDIO: Final = re.compile(rb'^\s*\{\s*"type"\s*:\s*"post_call_audio"')
 _AUDIO_CHARS: Final = 256
-# Parameters of mallopt(3). Blocks from a MiB on are mappings of their own; the ratio of the two is glibc's.
-_ALLOCATION: Final = {"M_MMAP_THRESHOLD": (-3, 1024 * 1024), "M_TRIM_THRESHOLD": (-1, 2 * 1024 * 1024)}
 
 
 class Input(Protocol):
@@ -35,17 +32,6 @@ class Input(Protocol):
     def read(self, size: int = ..., /) -> bytes:
         """At most `size` bytes; empty at the end."""
         ...
-
-
-def unmap_when_freed() -> None:
-    """Have the memory of a large body given back to the system when it is freed, in this process from now on.
-
-    glibc, left alone, takes the first such block for a sign to keep as much for each thread; other C libraries are.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        for parameter, value in _ALLOCATION.values():
-            mallopt(parameter, value)
 
 
 class BodyBudget:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import lru_cache
 from typing import Final, Literal
 
 from relay.calls import CallEvent
@@ -62,12 +63,12 @@ class Intake:
         self._quota_bytes = settings.account_quota_bytes
         self._is_ours = is_ours
 
-    def refuse_own(self, webhook_id: str | None) -> None:
+    def refuse_own(self, webhook_id: str) -> None:
         """Refuse what this Switchhook itself delivers: each round would wrap it once more, for ever.
 
         `webhook_id` is the header that deliveries carry; providers send none that begins like an event's id.
         """
-        if webhook_id is not None and webhook_id.startswith("evt_") and self._is_ours(webhook_id[:_MAX_ID_CHARS]):
+        if webhook_id.startswith("evt_") and self._is_ours(webhook_id[:_MAX_ID_CHARS]):
             raise LoopDetected
 
     def expects_signed(self, provider_name: str, source_id: str, *, header: Callable[[str], str | None]) -> None:
@@ -177,25 +178,30 @@ class Intake:
         view, facts = proved.view, self._matching.facts(proved, content_type=content_type)
         event, account_id = facts.event_id, facts.account_id
         endpoints = view.route(facts.call.type, template_id=facts.template_id, source_id=facts.source_id)
-        retention = _retention(endpoints, self._retention)
+        retention_ms, window_ms = _spans_ms(tuple(e.retention_hours for e in endpoints), self._retention)
         sealed = seal_event(self._ring, body.reveal(), event_id=event, account_id=account_id) if endpoints else b""
         return Admission(
             event_id=event,
             account_id=account_id,
             facts=encode_facts(facts),
             sealed=sealed,
-            retention_ms=_ms(retention),
-            window_ms=_ms(retry_window(retention)),
+            retention_ms=retention_ms,
+            window_ms=window_ms,
             quota_bytes=view.quota_bytes or self._quota_bytes,
             units=_units(account_id, facts.call, endpoints),
             config_version=view.version,
         )
 
 
-def _retention(endpoints: tuple[EndpointConfig, ...], default: timedelta) -> timedelta:
-    """How long content is kept: the longest that an endpoint asks for. None at all still lasts one attempt."""
-    hours = [default if e.retention_hours is None else timedelta(hours=e.retention_hours) for e in endpoints]
-    return max([*hours, _SHORTEST_RETENTION])
+@lru_cache(maxsize=1024)
+def _spans_ms(hours: tuple[int | None, ...], default: timedelta) -> tuple[int, int]:
+    """How long content is kept, and how long it may be tried: by the longest retention that an endpoint asks for.
+
+    None at all still lasts one attempt.
+    """
+    asked = [default if one is None else timedelta(hours=one) for one in hours]
+    retention = max([*asked, _SHORTEST_RETENTION])
+    return _ms(retention), _ms(retry_window(retention))
 
 
 def _units(account_id: str, call: CallEvent, endpoints: tuple[EndpointConfig, ...]) -> tuple[Unit, ...]:
