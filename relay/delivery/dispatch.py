@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from relay.calls import Facts
 from relay.content import Content
@@ -31,8 +33,7 @@ _LAST_ATTEMPT_MS: Final = 600_000
 _MOST_SIGNINGS: Final = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Posting:
+class Posting(msgspec.Struct, frozen=True):
     """A unit on its way: its claim, its facts, and whether this is the only attempt it gets.
 
     `failure_when` is the path of the field of a 2xx answer that tells a failure, if its endpoint has one.
@@ -44,8 +45,7 @@ class Posting:
     failure_when: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Dispatched:
+class Dispatched(msgspec.Struct, frozen=True):
     """A request to send for a unit."""
 
     posting: Posting

@@ -49,10 +49,15 @@ def envelope(
 def iso_utc(moment_ms: int) -> str:
     """Unix milliseconds as ISO 8601 in UTC with milliseconds: `2026-02-11T12:05:00.000Z`."""
     seconds, milliseconds = divmod(moment_ms, 1000)
+    return f"{_whole_second(seconds)}.{milliseconds:03}Z"
+
+
+@lru_cache(maxsize=4096)
+def _whole_second(seconds: int) -> str:
     moment = time.gmtime(seconds)
     return (
         f"{moment.tm_year:04}-{moment.tm_mon:02}-{moment.tm_mday:02}"
-        f"T{moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02}.{milliseconds:03}Z"
+        f"T{moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02}"
     )
 
 

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Final, Literal
 
+import msgspec
+
 DeadCode = Literal["attempts_exhausted", "endpoint_gone", "retention_ended"]
 
 # The waits after the first, second, ... failure.
@@ -73,8 +75,7 @@ def retry_window(retention: timedelta) -> timedelta:
     return max(retention - _REPLAY_MARGIN, retention / 2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptResult:
+class AttemptResult(msgspec.Struct, frozen=True, kw_only=True):
     """What came back from one attempt.
 
     status                of the answer, if one began; counts only if there was no failure

@@ -6,10 +6,10 @@ import ipaddress
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from relay.delivery.retry import AttemptResult, Failure
 from relay.delivery.transport import Finished, Transport

@@ -9,11 +9,11 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import psutil
 import pytest
+from msgspec.structs import replace
 
 from relay.delivery.retry import AttemptResult, Failure
 from relay.delivery.transfer import BODY_CAP_BYTES, HEADERS_CAP_BYTES
