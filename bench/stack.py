@@ -67,7 +67,8 @@ class Stack:
 
 @contextmanager
 def stack() -> Iterator[Stack]:
-    """Servers as durable as production (`appendfsync always`, fsync on), pinned to the other core."""
+    """Servers as durable as production (`appendfsync always`, fsync on), pinned to the other core with all the rest."""
+    os.sched_setaffinity(0, {OTHER_CORE})
     with scratch_directory() as scratch:
         redis = start_redis(scratch, maxmemory_mib=_MAXMEMORY_MIB)
         postgres = start_postgres(scratch, fsync=True, shared_buffers_mib=256)
