@@ -6,6 +6,7 @@ import base64
 import itertools
 import os
 import socket
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -191,6 +192,16 @@ class Stack:
             members: Any = self.redis.zrange(key, 0, -1)
             found |= {member.decode() for member in members}
         return found
+
+    def end_leases(self) -> None:
+        """Have the leases of workers that are dead end now: a minute that nobody has to wait for."""
+        now_ms = int(time.time() * 1000)
+        for lane in (RELAY, BILLING):
+            flying: Any = self.redis.keys(keys.fly(lane, "*"))
+            for fly in flying:
+                claimed: Any = self.redis.zrange(fly, 0, -1)
+                self.redis.zadd(fly, dict.fromkeys(claimed, now_ms), xx=True)
+                self.redis.zadd(keys.due(lane), {fly.rpartition(b":")[2]: now_ms})
 
     def deliveries(self, customer: Customer) -> Sequence[Delivery]:
         """The customer's deliveries, as `switchhook deliveries` shows them."""

@@ -18,7 +18,7 @@ from relay.telemetry import logs, metrics
 
 _BATCH: Final = 500
 # Entries that another worker left behind are looked for this often, however busy the lane is.
-_ABANDONED_SECONDS: Final = 30.0
+_ABANDONED_SECONDS: Final = 10.0
 
 
 class RecordLane:

@@ -25,6 +25,7 @@ SECRET_HEADER: Final = "X-Webhook-Secret"  # noqa: S105  (a header's name)
 _CANARY: Final = "canaryllm"
 _MAX_CONTENT_TYPE: Final = 256
 _INTERNAL_ERROR: Final = 500
+_IS_READ: Final = "switchhook.body_is_read"
 _OCTETS: Final = "application/octet-stream"
 # One for the process, because the memory is.
 _BODIES: Final = BodyBudget(BUDGET_BYTES)
@@ -157,11 +158,17 @@ def _failed(label: str, error: Exception, refuse: Refuse, count: Callable[[str],
 def _refused(error: SwitchhookError, refuse: Refuse, count: Callable[[str], None]) -> Response:
     count(error.code)
     body, content_type = refuse(error)
-    return Response(body, status=error.status, content_type=content_type, headers=retry_after(error))
+    headers = retry_after(error)
+    if _IS_READ not in request.environ:
+        # The server closes a connection with a body that nobody read. Untold, the sender would lose its next request.
+        headers["Connection"] = "close"
+    return Response(body, status=error.status, content_type=content_type, headers=headers)
 
 
 def _body(environ: Environ, share: Share, *, audio: bool = False) -> Content:
-    return Content(read_body(environ, limit_bytes=_limit_bytes(), audio=audio, grow=share.grow))
+    body = Content(read_body(environ, limit_bytes=_limit_bytes(), audio=audio, grow=share.grow))
+    environ[_IS_READ] = True
+    return body
 
 
 def _limit_bytes() -> int:

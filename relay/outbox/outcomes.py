@@ -17,7 +17,7 @@ from relay.outbox import keys
 
 _GROUP: Final = "record"
 # An entry that its reader has not acknowledged for this long is read by another one.
-_ABANDONED_MS: Final = 30_000
+_ABANDONED_MS: Final = 10_000
 
 DeliveryStatus = Literal["pending", "delivered", "dead", "content_lost"]
 

@@ -55,3 +55,29 @@ def test_refuses_without_waiting_for_the_body(
     source = customer.source("retell")
 
     assert answer_without_body(stack, path.format(source=source.id), headers) == (status, code)
+
+
+def test_says_that_the_connection_ends_when_a_body_was_not_read(stack: Stack, customer: Customer) -> None:
+    """Else the sender's next request would go over a connection that is being closed, and be lost."""
+    source = customer.source("retell")
+    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.port, timeout=3)
+    for path in (f"/api/v1/webhooks/retell/{source.id}", f"{CANARY}event"):
+        connection.request("POST", path, b"{" * 100_000)
+        answer = connection.getresponse()
+        answer.read()
+        assert (answer.status, answer.getheader("Connection")) == (401, "close")
+    connection.close()
+
+
+def test_keeps_the_connection_when_the_body_was_read(stack: Stack, customer: Customer) -> None:
+    """Also after a refusal."""
+    source = customer.source("retell")
+    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.port, timeout=3)
+    for _ in range(2):
+        path = f"/api/v1/webhooks/retell/{source.id}"
+        connection.request("POST", path, b"{}", {"X-Retell-Signature": "v=1,d=0"})
+        answer = connection.getresponse()
+        answer.read()
+        assert (answer.status, answer.getheader("Connection")) == (401, None)
+        assert not answer.will_close
+    connection.close()

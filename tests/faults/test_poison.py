@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections import Counter
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
-from relay.outbox import keys
 from relay.outbox.units import POISON_CLAIMS
-from relay.queues import BILLING, RELAY
 from tests.customers import Customer
 from tests.payloads import retell_event, retell_headers
 from tests.processes import ManagedProcess
@@ -39,17 +36,6 @@ class DeadlyReceiver(Receiver):
             self.victim.kill()
             self.kills.put(None)
         return super().take(post)
-
-
-def end_leases(stack: Stack) -> None:
-    """Have the leases of a dead worker end now: a minute that nobody has to wait for."""
-    now_ms = int(time.time() * 1000)
-    for lane in (RELAY, BILLING):
-        flying: Any = stack.redis.keys(keys.fly(lane, "*"))
-        for fly in flying:
-            claimed: Any = stack.redis.zrange(fly, 0, -1)
-            stack.redis.zadd(fly, dict.fromkeys(claimed, now_ms), xx=True)
-            stack.redis.zadd(keys.due(lane), {fly.rpartition(b":")[2]: now_ms})
 
 
 def is_dead(stack: Stack, customer: Customer) -> bool:
@@ -88,7 +74,7 @@ def test_an_event_that_kills_its_process_is_set_aside(
             for _ in range(POISON_CLAIMS):
                 deadly.kills.get(timeout=60)
                 beside.append(stack.in_flight())
-                end_leases(stack)
+                stack.end_leases()
                 deadly.victim = stack.spawn("worker")  # known before it can send anything
             eventually(lambda: is_dead(stack, other), within_seconds=30, what="the verdict")
         finally:

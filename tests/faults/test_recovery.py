@@ -56,11 +56,11 @@ def test_a_backlog_drains_once_its_endpoint_mends(
     stack: Stack, traffic: Traffic, customer: Customer, receiver: CountingReceiver, events: int
 ) -> None:
     """The gate spares attempts while it is open; when it closes all that waited goes, at the pace of the cap."""
-    outage_seconds = events / 50
+    outage_seconds = events / 100
     receiver.usual_reply(503)
     stack.start("web", "worker", "worker")
     broke = time.monotonic()
-    with traffic.steady(range(events), per_second=100):
+    with traffic.steady(range(events), per_second=150):
         pass
     eventually(lambda: open_gates(stack) == 1, within_seconds=10, what="an open gate")
     time.sleep(max(0.0, broke + outage_seconds - time.monotonic()))

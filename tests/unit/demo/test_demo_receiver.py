@@ -14,12 +14,12 @@ BODY = b'{"event":"complete"}'
 SECRETS = Secrets("whsec_" + "c2l4dGVlbiBieXRlcyBhcmUgZW5vdWdo", "a-shared-secret")
 
 
-def delivery(**changed: str) -> dict[str, str]:
+def delivery(at: datetime = NOW, /, **changed: str) -> dict[str, str]:
     """The headers of a delivery as a customer's server sees them, with some changed."""
-    signed = Webhook(SECRETS.signing_secret).sign("evt_1", NOW, BODY.decode())
+    signed = Webhook(SECRETS.signing_secret).sign("evt_1", at, BODY.decode())
     return {
         "webhook-id": "evt_1",
-        "webhook-timestamp": str(int(NOW.timestamp())),
+        "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": signed,
         "x-webhook-secret": SECRETS.webhook_secret,
     } | {name.replace("_", "-"): value for name, value in changed.items()}
@@ -70,11 +70,11 @@ def test_receiver_counts_a_repeat_once() -> None:
     with Receiver() as receiver:
         receiver.trust("/hook", SECRETS)
         assert receiver.verified_at("evt_1") is None
-        assert receiver.take("/hook", delivery(), BODY) == 204
+        assert receiver.take("/hook", delivery(datetime.now(UTC)), BODY) == 204
         first = receiver.verified_at("evt_1")
         assert first is not None
-        assert receiver.take("/hook", delivery(), BODY) == 204
-        assert receiver.take("/hook", delivery(x_webhook_secret="another"), BODY) == 401
-        assert receiver.take("/elsewhere", delivery(), BODY) == 404
+        assert receiver.take("/hook", delivery(datetime.now(UTC)), BODY) == 204
+        assert receiver.take("/hook", delivery(datetime.now(UTC), x_webhook_secret="another"), BODY) == 401
+        assert receiver.take("/elsewhere", delivery(datetime.now(UTC)), BODY) == 404
         assert receiver.verified_at("evt_1") == first
         assert receiver.counts == Counts(verified=1, repeats=1, refused=1)
