@@ -141,7 +141,6 @@ def create_worker(settings: Settings, lanes: Sequence[str]) -> Celery:
         threading.Thread(target=stop_when_asked, name="stopper", daemon=True).start()
         worker.start()
         publisher.start()
-        memory.settle()
         logs.info("worker_ready", pid=os.getpid(), lane=",".join(lanes))
 
     def ask_to_stop(**_: Any) -> None:
@@ -160,6 +159,9 @@ def create_worker(settings: Settings, lanes: Sequence[str]) -> Celery:
         publisher.stop()
         logs.info("worker_stopped", pid=os.getpid())
 
+    # Celery sends this signal from its handler of SIGTERM under a plain lock: a second SIGTERM, in the middle of that,
+    # would wait for itself for ever.
+    worker_shutting_down.lock = threading.RLock()
     setup_logging.connect(keep_logging, weak=False)
     worker_ready.connect(start, weak=False)
     worker_shutting_down.connect(ask_to_stop, weak=False)
@@ -218,5 +220,7 @@ def run(settings: Settings, lanes: Sequence[str]) -> None:
         loglevel="WARNING",
         quiet=True,
     )
+    # While this is the only thread.
+    memory.settle()
     process.start()
     raise SystemExit(process.exitcode)
