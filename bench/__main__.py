@@ -40,8 +40,9 @@ MEASURES: dict[str, Callable[[Stack, Amounts], Iterator[Line]]] = {
     "accept-64k": lambda s, a: throughput.accept(s, count=a.large_events, size_bytes=_LARGE_BYTES),
     "deliver-64k": lambda s, a: throughput.deliver(s, count=a.large_events, size_bytes=_LARGE_BYTES),
     "backlog": lambda s, a: memory.backlog(s, count=a.backlog, size_bytes=a.size_bytes),
-    "cold": lambda s, a: cold.deliver_tls_cold(s, size_bytes=a.size_bytes),
     "idle": lambda s, a: idle.idle(s, seconds=3 * a.seconds),
+    # Last, because its thousand endpoints stay.
+    "cold": lambda s, a: cold.deliver_tls_cold(s, size_bytes=a.size_bytes),
 }
 
 
@@ -54,7 +55,7 @@ MEASURES: dict[str, Callable[[Stack, Amounts], Iterator[Line]]] = {
 def main(names: tuple[str, ...], events: int, backlog: int, seconds: int, size_bytes: int) -> None:
     """Measure what is named (default: everything, some ten minutes). Leave the machine alone meanwhile.
 
-    Each measured process has core 0 for itself; Redis, Postgres, senders and receivers share core 1.
+    Measured processes have core 0, each for itself but in lag and idle; everything else shares core 1.
     """
     amounts = Amounts(events, backlog, seconds, size_bytes)
     with stack() as servers:

@@ -7,20 +7,22 @@ Run as `python -m bench.bare web PORT`, or as `... accept REDIS_URL COUNT BYTES`
 from __future__ import annotations
 
 import base64
-import ipaddress
+import os
 import sys
 import time
+from collections.abc import Sequence
 from decimal import Decimal
 
 import psycopg
+import pycurl
 from flask import Flask, Response
 
 from bench.load import Route, admissions
 from bench.tls_hosts import addresses
+from relay import server
 from relay.connections import redis_client
-from relay.content import Content
-from relay.delivery.transport import Request, Transport
-from relay.outbox import Outbox
+from relay.outbox import accept_call
+from relay.outbox.scripts import Scripts
 from relay.sealing import KeyRing
 from relay.settings import Settings
 
@@ -28,6 +30,7 @@ _SLOTS = 256
 _BATCH = 256
 # As many as wait at once at 64 connections.
 _GROUP = 64
+_PIPELINED = 8
 
 
 def empty_app() -> Flask:
@@ -45,57 +48,69 @@ def empty_app() -> Flask:
 
 
 def serve(port: int) -> None:
-    """granian with the empty application, set up as `switchhook web` sets it up."""
-    from granian.constants import Interfaces  # noqa: PLC0415
-    from granian.server import Server  # noqa: PLC0415
-
-    Server(
-        "bench.bare:empty_app", factory=True, address="127.0.0.1", port=port, interface=Interfaces.WSGI,
-        websockets=False, blocking_threads=256, backlog=2048, backpressure=256, log_access=False, log_enabled=False,
-    ).serve()  # fmt: skip
+    """granian with the empty application, on a socket and with settings as those of `switchhook web`."""
+    settings = Settings(database_url="", redis_url="", keys="", host="127.0.0.1", port=port)
+    server.run(empty_app, server.listen(settings.host, port), settings)
 
 
 def accept(url: str, count: int, size_bytes: int) -> float:
-    """Seconds that accepting alone takes: events sealed before, in full groups, one script call after another."""
-    settings = Settings(database_url="", redis_url=url, keys="")
+    """Seconds that accepting alone takes: events sealed before, in full groups, several script calls in a pipeline."""
+    client = redis_client(Settings(database_url="", redis_url=url, keys=""), timeout_seconds=30)
     ring = KeyRing("k1:" + base64.b64encode(bytes(32)).decode())
     routes = [Route("acc_bare", "src_bare", "ep_bare")]
     load = admissions(routes, count, ring=ring, size_bytes=size_bytes, relayed=True, billed=True)
-    outbox = Outbox(redis_client(settings, timeout_seconds=30))
+    calls = [accept_call(load[first : first + _GROUP]) for first in range(0, count, _GROUP)]
+    scripts = Scripts(client)
+    scripts.run_all(calls[:1])
     began = time.monotonic()
-    for first in range(0, count, _GROUP):
-        outbox.accept(load[first : first + _GROUP])
-    return time.monotonic() - began
+    for first in range(1, len(calls), _PIPELINED):
+        scripts.run_all(calls[first : first + _PIPELINED])
+    return (time.monotonic() - began) * len(calls) / (len(calls) - 1)
 
 
 def post(url: str, count: int, size_bytes: int) -> float:
-    """Seconds that libcurl alone takes to post `count` bodies: nothing is signed, claimed or settled."""
-    transport = Transport(allow=[ipaddress.ip_network("127.0.0.0/8")], user_agent="bare")
-    request = Request(url=url, headers=[b"Content-Type: application/json", b"Expect:"], body=Content(b"x" * size_bytes),
-                      deadline_ms=15_000)  # fmt: skip
-    began, started, ended = time.monotonic(), 0, 0
-    while ended < count:
-        while started < count and transport.in_flight < _SLOTS:
-            transport.start(request, started)
-            started += 1
-        ended += len(transport.step(1.0))
-    return time.monotonic() - began
+    """Seconds that libcurl's multi interface alone takes to post `count` bodies over connections that it keeps."""
+    return _posted([url] * count, b"x" * size_bytes, handles=_SLOTS)
 
 
 def cold(port: int, count: int, size_bytes: int, ca_file: str) -> float:
-    """Seconds that libcurl alone takes to post one body to each of so many https hosts that it never saw."""
-    transport = Transport(allow=[ipaddress.ip_network("127.0.0.0/8")], ca_file=ca_file, user_agent="bare")
-    waiting = [
-        Request(
-            url=f"https://{address}:{port}/", headers=[b"Expect:"], body=Content(b"x" * size_bytes), deadline_ms=60_000
-        )
-        for address in addresses(count)
-    ]
+    """Seconds that it takes to post one body to each of so many https hosts that it never saw."""
+    urls = [f"https://{address}:{port}/" for address in addresses(count)]
+    return _posted(urls, b"x" * size_bytes, handles=_SLOTS, ca_file=ca_file)
+
+
+def _posted(urls: Sequence[str], body: bytes, *, handles: int, ca_file: str | None = None) -> float:
+    """pycurl as its manual shows it: no guard, no callbacks, no deadline; what comes back goes nowhere."""
+    multi = pycurl.CurlMulti()
+    sink = open(os.devnull, "wb")  # noqa: PTH123, SIM115  libcurl writes to it until the process ends
+    idle: list[pycurl.Curl] = []
+    for _ in range(handles):
+        curl = pycurl.Curl()
+        curl.setopt(pycurl.POST, 1)
+        curl.setopt(pycurl.HTTPHEADER, [b"Content-Type: application/json", b"Expect:"])
+        curl.setopt(pycurl.POSTFIELDS, body)
+        curl.setopt(pycurl.WRITEDATA, sink)
+        curl.setopt(pycurl.NOSIGNAL, 1)
+        if ca_file is not None:
+            curl.setopt(pycurl.CAINFO, ca_file)
+        idle.append(curl)
+    waiting = list(reversed(urls))
     began, ended = time.monotonic(), 0
-    while ended < count:
-        while waiting and transport.in_flight < _SLOTS:
-            transport.start(waiting.pop(), None)
-        ended += sum(finished.result.is_delivered for finished in transport.step(1.0))
+    while ended < len(urls):
+        while idle and waiting:
+            curl = idle.pop()
+            curl.setopt(pycurl.URL, waiting.pop())
+            multi.add_handle(curl)
+        multi.perform()
+        _, succeeded, failed = multi.info_read(handles)
+        if failed:
+            raise SystemExit(f"libcurl failed with {failed[0][1]}")
+        for curl in succeeded:
+            multi.remove_handle(curl)
+            idle.append(curl)
+        ended += len(succeeded)
+        if not succeeded:
+            multi.select(1.0)
     return time.monotonic() - began
 
 

@@ -36,6 +36,7 @@ def deliver_tls_cold(stack: Stack, *, size_bytes: int) -> Iterator[Line]:
             fill(stack.outbox, load)
             drained = drain(stack.outbox, RELAY)
             spent = cpu_seconds(worker.pid) - before
+        del stack.environ["SWITCHHOOK_CA_FILE"]
         limit = HOSTS / bare("cold", str(port), str(HOSTS), str(size_bytes), str(ca_file))
     yield line("deliver_tls_cold_per_s", drained.per_second, "events/s", limit=limit, limit_of="libcurl alone")
     # The hosts are one Python process on the other core, and slower than a worker.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 
 from bench.backlog import drain
@@ -10,7 +11,7 @@ from bench.lines import Line, at_most, line, quantile
 from bench.load import requests
 from bench.stack import MEASURED_CORE, Stack, process, receiving, send, web
 from bench.usage import cpu_seconds, resident_mb
-from bench.verify import accepted_ids, charges, not_exactly_once, verified_arrivals
+from bench.verify import accepted_at_ms, accepted_ids, charges, not_exactly_once, verified_arrivals
 from relay.connections import postgres_engine
 from relay.queues import BILLING, RELAY
 from relay.store.database import Database
@@ -42,16 +43,22 @@ def at_1000(stack: Stack, *, seconds: int, size_bytes: int) -> Iterator[Line]:
         spent = {name: cpu_seconds(pid) - before[name] for name, pid in measured.items()}
         resident = {name: resident_mb(measured[name]) for name in ("web", "worker", "beat")}
     arrived = verified_arrivals(received.arrivals, stack.signing_secrets)
-    accepted_at = {event: answer.at_ns for answer in answers for event in accepted_ids([answer])}
+    due_at = {event: answer.due_ns for answer in answers for event in accepted_ids([answer])}
     acks = sorted((answer.at_ns - answer.due_ns) / 1e6 for answer in answers)
+    # From the moment that is kept as the event's acceptance, just before its commit; and from when it was to be sent.
+    wall_ahead_ms = (time.time_ns() - time.monotonic_ns()) / 1e6
+    accepted_ms = accepted_at_ms(Database(postgres_engine(stack.settings)))
     lags = sorted(
-        max(0.0, (arrived[event][0].at_ns - at) / 1e6) for event, at in accepted_at.items() if event in arrived
+        arrived[event][0].at_ns / 1e6 + wall_ahead_ms - accepted_ms[event] for event in due_at.keys() & arrived
     )
+    sent = sorted((arrived[event][0].at_ns - at) / 1e6 for event, at in due_at.items() if event in arrived)
     yield line("ack_ms_p50_at_1000", quantile(acks, 0.50), "ms")
     yield line("ack_ms_p99_at_1000", quantile(acks, 0.99), "ms", at_most(15))
     yield line("lag_ms_p50_at_1000", quantile(lags, 0.50), "ms", at_most(5))
     yield line("lag_ms_p99_at_1000", quantile(lags, 0.99), "ms", at_most(25))
-    missing = len(load) - len(accepted_at)
+    yield line("sent_to_delivered_ms_p50_at_1000", quantile(sent, 0.50), "ms")
+    yield line("sent_to_delivered_ms_p99_at_1000", quantile(sent, 0.99), "ms")
+    missing = len(load) - len(due_at)
     charged = charges(Database(postgres_engine(stack.settings)))
     yield line("not_exactly_once", not_exactly_once(answers, arrived, charged) + missing, "events", at_most(0))
     for name, cpu in spent.items():

@@ -47,7 +47,7 @@ def redis_bytes(stack: Stack, *, count: int, size_bytes: int) -> Iterator[Line]:
 
 
 def backlog(stack: Stack, *, count: int, size_bytes: int) -> Iterator[Line]:
-    """Drain a large backlog with one pinned worker; its rate and how much the worker grows between tenth and end."""
+    """Drain a large backlog with one pinned worker; its rate and how much the worker grows after its first fifth."""
     for first in range(0, count, _CHUNK):
         some = min(_CHUNK, count - first)
         fill(
@@ -66,7 +66,7 @@ def backlog(stack: Stack, *, count: int, size_bytes: int) -> Iterator[Line]:
 
     with counting(stack) as counted, process(stack, "worker", "--lanes", RELAY, core=MEASURED_CORE) as worker:
         drained = drain(stack.outbox, RELAY, patience_seconds=300, on_look=look)
-    if counted.events != {count: 1}:
+    if counted.events != {1: count}:
         raise RuntimeError(f"of {count} events came {counted.events}")
     yield line("backlog_deliver_per_s", drained.per_second, "events/s", at_least(10_000))
     early = max(sizes[: max(1, len(sizes) // 5)])

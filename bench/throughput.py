@@ -37,7 +37,7 @@ def accept(stack: Stack, *, count: int, size_bytes: int) -> Iterator[Line]:
     )
     if is_usual:
         alone = count / bare("accept", stack.environ["REDIS_URL"], str(count), str(size_bytes))
-        yield line("redis_accept_share", rate, "events/s", limit=alone, limit_of="pipelined Redis accept alone")
+        yield line("accept_share_of_redis", rate / alone, f"of {alone:,.0f}/s, pipelined Redis accepts alone")
 
 
 def deliver(stack: Stack, *, count: int, size_bytes: int) -> Iterator[Line]:

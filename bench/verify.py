@@ -50,6 +50,13 @@ def charges(database: Database) -> Counter[str]:
         return Counter({str(name): int(count) for name, count in rows.all()})
 
 
+def accepted_at_ms(database: Database) -> dict[str, float]:
+    """When each event was accepted, Unix milliseconds."""
+    with database.begin() as connection:
+        rows = connection.execute(text("SELECT id, 1000 * extract(epoch FROM accepted_at) FROM events"))
+        return {str(event_id): float(moment) for event_id, moment in rows.all()}
+
+
 def not_exactly_once(answers: Iterable[Answer], arrived: Mapping[str, list[Arrival]], charged: Counter[str]) -> int:
     """Accepted events whose verified arrivals or charges are not one each."""
     wrong = 0

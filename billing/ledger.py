@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from billing.assessment import Assessment, Authority, Entry, Posted, assess, at
-from relay.calls import CallEvent, Facts, derived_session_id, is_unnamed
+from relay.calls import CallEvent, Facts, derived_session_id, unnamed_conversation
 from relay.errors import Conflict
 from relay.store import rate_cards
 
@@ -123,7 +123,8 @@ class _Session:
         """
         if self.provider != call.provider:
             return False
-        return self.conversation_id is None or is_unnamed(self.conversation_id) or is_unnamed(call.conversation_id)
+        unnamed = unnamed_conversation(self.id)
+        return self.conversation_id in (None, unnamed) or call.conversation_id == unnamed
 
 
 class _Sessions:

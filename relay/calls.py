@@ -21,7 +21,6 @@ CallStatus = Literal["completed", "failed"]
 MAX_FACT_CHARS: Final = 256
 # NUL cannot be stored by Postgres; lone surrogates cannot be encoded by anything.
 _UNKEEPABLE = re.compile("[\x00\ud800-\udfff]")
-_UNNAMED: Final = re.compile(r"session-[0-9]{1,16}")
 # Ids of sessions first seen in a webhook start here: above every sequence, below 2**53, exact in JSON numbers.
 DERIVED_SESSION_BASE: Final = 2**52
 
@@ -108,11 +107,6 @@ def keepable(value: str, field: str) -> str:
 def unnamed_conversation(session_id: int) -> str:
     """What stands for the conversation's id where an event names only its session."""
     return f"session-{session_id}"
-
-
-def is_unnamed(conversation_id: str) -> bool:
-    """Whether this stands for a conversation whose id is not known."""
-    return _UNNAMED.fullmatch(conversation_id) is not None
 
 
 def event_id(account_id: str, provider: str, scope: str, dedupe: tuple[str, ...]) -> str:

@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 from sqlalchemy import Engine, create_engine
 
-from relay.errors import Unavailable
+from relay.errors import SettingsError, Unavailable
 from relay.settings import Settings
 
 # Within these the ingress must know whether Redis answered: a provider waits at most 10 s, a waiter 2 s in all.
@@ -32,7 +32,10 @@ _POSTGRES_OPTIONS: Final = {
 def redis_client(
     settings: Settings, *, timeout_seconds: float = REDIS_SECONDS, max_connections: int = 64
 ) -> redis.Redis:
-    """A binary-safe client without hidden retries: redis-py's defaults turn a 2 s timeout into 25 s."""
+    """A binary-safe client without hidden retries: redis-py's defaults turn a 2 s timeout into 25 s.
+
+    Raises SettingsError, without the URL, for options in REDIS_URL that redis-py does not know or cannot read.
+    """
     options: dict[str, Any] = {
         "decode_responses": False,
         "socket_timeout": timeout_seconds,
@@ -46,7 +49,15 @@ def redis_client(
     if settings.redis_url.startswith("rediss://"):
         options["ssl_cert_reqs"] = settings.redis_tls_verify
         options["ssl_check_hostname"] = settings.redis_tls_verify == "required"
-    return redis.Redis.from_url(settings.redis_url, **options)
+    try:
+        client = redis.Redis.from_url(settings.redis_url, **options)
+        # The pool would make its first connection, and find out, at the first command. This one never connects.
+        client.connection_pool.connection_class(**client.connection_pool.connection_kwargs)
+    except (AttributeError, TypeError, ValueError, redis.RedisError):
+        client = None
+    if client is None:
+        raise SettingsError("REDIS_URL has an option that redis-py does not know, or with a value that it cannot read")
+    return client
 
 
 @contextlib.contextmanager

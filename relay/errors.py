@@ -96,6 +96,18 @@ class Conflict(SwitchhookError):
     status = 409
     code = "conflict"
 
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        code: str | None = None,
+        field: str | None = None,
+        constraint: str | None = None,
+    ) -> None:
+        super().__init__(detail, code=code, field=field)
+        # The rule of the database that refused it, by its name, where one did.
+        self.constraint = constraint
+
 
 class BodyTooLarge(SwitchhookError):
     """The body is larger than this route takes; raise SWITCHHOOK_MAX_BODY if it should be taken."""

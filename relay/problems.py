@@ -19,9 +19,9 @@ _TITLES: Final = {
     409: "Conflict",
     413: "Body too large",
     415: "Unsupported encoding",
-    429: "Too many requests",
     500: "Internal error",
     503: "Unavailable",
+    508: "Loop detected",
 }
 
 

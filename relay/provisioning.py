@@ -21,7 +21,7 @@ from relay.delivery.guard import resolve_checked
 from relay.delivery.headers import checked_headers
 from relay.delivery.signing import signing_key
 from relay.directory import Mirror
-from relay.errors import BadRequest, Conflict, Unavailable
+from relay.errors import BadRequest, Unavailable
 from relay.outbox import Outbox
 from relay.providers import PROVIDERS
 from relay.queues import RELAY
@@ -123,7 +123,6 @@ class Provisioning:
         source_id: str | None = None,
     ) -> Endpoint:
         """An endpoint: of a source if `source_id` is given, else for the whole account."""
-        checked = self.checked_url(url, field="url")
         own_headers = dict(checked_headers(headers or {}))
         _checked_secrets(webhook_secret, signing_secret)
         _checked_range(deadline_seconds, "deadlineSeconds", 1, MAX_DEADLINE_SECONDS)
@@ -133,6 +132,8 @@ class Provisioning:
             checked_path(failure_when)
         for pattern in filters:
             _checked_text(pattern, "events", MAX_FACT_CHARS)
+        # Last, because it asks the resolver.
+        checked = self.checked_url(url, field="url")
         return self._changing(
             account_id,
             lambda connection: endpoints.create(
@@ -169,24 +170,20 @@ class Provisioning:
         if agent_id is not None:
             _checked_text(agent_id, "agentId", MAX_FACT_CHARS)
         url = None if client_webhook_url is None else self.checked_url(client_webhook_url, field="clientWebhookUrl")
-        try:
-            return self._changing(
-                account_id,
-                lambda connection: templates.create(
-                    connection,
-                    self._ring,
-                    account_id=account_id,
-                    name=name,
-                    type=type,
-                    config=config,
-                    agent_id=agent_id,
-                    client_webhook_url=url,
-                    webhook_secret=webhook_secret,
-                ),
-            )
-        except Conflict:
-            text = "another template of this account has this agent; its events can go to one of them only"
-            raise Conflict(text, code="agent_taken", field="agentId") from None
+        return self._changing(
+            account_id,
+            lambda connection: templates.create(
+                connection,
+                self._ring,
+                account_id=account_id,
+                name=name,
+                type=type,
+                config=config,
+                agent_id=agent_id,
+                client_webhook_url=url,
+                webhook_secret=webhook_secret,
+            ),
+        )
 
     def set_endpoint_state(self, *, account_id: str, endpoint_id: str, enabled: bool) -> None:
         """Disable an endpoint, or enable it again; what waited for a disabled one has ended as dead."""

@@ -30,7 +30,6 @@ RECORD_TASK: Final = "relay.record"
 BELL_SECONDS: Final = 60
 BELLS: Final = {RELAY: KICK, BILLING: CHARGE, RECORD: RECORD_TASK}
 
-ENDS: Final = "upkeep.ends"
 PARTITIONS: Final = "upkeep.partitions"
 RETENTION: Final = "upkeep.retention"
 MIRROR: Final = "upkeep.mirror"

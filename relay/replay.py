@@ -6,7 +6,6 @@ ends; an event that was delivered everywhere has none.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -80,10 +79,10 @@ def replay(
     selection: Selection,
     *,
     retention: timedelta,
-    most: int = sys.maxsize,
+    most: int | None = None,
     dry_run: bool = False,
 ) -> Iterator[list[Replayed]]:
-    """Replay what is selected, oldest first, until `most` are on their way; yields a part whenever it is done.
+    """Replay what is selected, oldest first, until `most` are on their way, or all; yields a part whenever it is done.
 
     `retention` is the setting's default. A worker sends them within a second, at the pace of each endpoint. Safe to
     repeat after a crash: what is on its way is `pending`. With `dry_run` nothing changes and `replayed` means that it
@@ -93,13 +92,14 @@ def replay(
     for page in _pages(database, selection):
         found = True
         left = [candidate for candidate in page if candidate.is_latest]
-        while left and most:
-            size = min(most, READMIT_MOST)
+        while left and most != 0:
+            size = READMIT_MOST if most is None else min(most, READMIT_MOST)
             part, left = left[:size], left[size:]
             answers = _replay(outbox, part, retention=retention, dry_run=dry_run)
-            most -= answers.count(Answer.REPLAYED)
+            if most is not None:
+                most -= answers.count(Answer.REPLAYED)
             yield [_replayed(candidate, answer) for candidate, answer in zip(part, answers, strict=True)]
-        if not most:
+        if most == 0:
             return
     if selection.event_id is not None and not found:
         raise NotFound("no such delivery is recorded; 'switchhook deliveries' lists them")

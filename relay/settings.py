@@ -174,13 +174,21 @@ class _Environment:
 
     def url(self, name: str, default: str) -> str:
         raw = self.text(name, default).rstrip("/")
-        if not raw.startswith(("http://", "https://")):
-            raise SettingsError(f"{name} must begin with http:// or https://")
+        if not (raw.startswith(("http://", "https://")) and _has_host(raw)):
+            raise SettingsError(f"{name} must begin with http:// or https:// and name a host")
         return raw
 
     def provider(self, name: str, base_url: str) -> ProviderAccess:
         url = self.url(f"SWITCHHOOK_{name}_BASE_URL", base_url)
         return ProviderAccess(base_url=url, api_key=self.secret(f"SWITCHHOOK_{name}_API_KEY"))
+
+
+def _has_host(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _networks(raw: str) -> tuple[Network, ...]:

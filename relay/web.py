@@ -16,6 +16,7 @@ from relay.delivery.transport import Transport
 from relay.directory import Directory, Mirror
 from relay.errors import SettingsError, SwitchhookError
 from relay.ingress import canonical, webhooks
+from relay.ingress.body import closing
 from relay.ingress.commit import GroupCommit
 from relay.ingress.context import Contexts
 from relay.ingress.intake import Intake
@@ -131,7 +132,8 @@ def _answer_error(error: Exception) -> Response:
         known = SwitchhookError()
     refuse = envelope if request.path.startswith(CANARY_PREFIX) else problem
     body, content_type = refuse(known)
-    return Response(body, status=known.status, content_type=content_type, headers=retry_after(known) | headers)
+    headers |= retry_after(known) | closing(request.environ)
+    return Response(body, status=known.status, content_type=content_type, headers=headers)
 
 
 class _HttpError(SwitchhookError):

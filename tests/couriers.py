@@ -7,7 +7,7 @@ import ipaddress
 import itertools
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, Final
@@ -18,6 +18,7 @@ import redis
 from relay.calls import CallEvent, Facts
 from relay.delivery.courier import Courier
 from relay.delivery.dispatch import Dispatcher
+from relay.delivery.load import Load
 from relay.delivery.resolver import Lookup, system_lookup
 from relay.delivery.transport import Transport
 from relay.directory import AccountView, Directory
@@ -115,6 +116,8 @@ class Relay:
         lease_ms: int = 60_000,
         allow: Sequence[Network] = _LOOPBACK,
         lookup: Lookup = system_lookup,
+        load: Load | None = None,
+        on_more: Callable[[], None] = lambda: None,
     ) -> None:
         self.client = client
         self.outbox = WatchedOutbox(client, lease_ms=lease_ms)
@@ -127,7 +130,9 @@ class Relay:
             Dispatcher(self.directory, RING, retention=timedelta(hours=96)),
             Transport(allow=allow, user_agent="Switchhook/test", lookup=lookup),
             lease_seconds=lease_ms / 1000,
+            load=load,
             on_settled=self.settled.set,
+            on_more=on_more,
             on_idle=self.idle.set,
         )
         self._reader = OutcomeReader(client, consumer="test")

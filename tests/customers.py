@@ -15,7 +15,8 @@ from relay.outbox import Outbox
 from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import Settings
-from relay.store import sessions
+from relay.store import accounts, sessions
+from relay.store.accounts import NewApiKey
 from relay.store.database import Database
 from relay.store.endpoints import Endpoint
 from relay.store.templates import NewTemplate
@@ -68,6 +69,13 @@ class Customer:
         return self._provisioning.create_template(
             account_id=self.id, name=name, type="conversation", config={}, client_webhook_url=url, **options
         )
+
+    def api_key(self) -> NewApiKey:
+        """An API key of the account, mirrored as every change is."""
+        with self._database.begin() as connection:
+            made = accounts.create_key(connection, account_id=self.id)
+        self._mirror.publish(self._database, self.id)
+        return made
 
     def session(self, template_id: int) -> int:
         """A session that is opened before its call, as the API opens it; its id."""

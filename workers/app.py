@@ -62,7 +62,8 @@ class Worker:
         self.database = Database(postgres_engine(settings))
         self.mirror = Mirror(self.client, self.ring)
         self.outbox = Outbox(self.client)
-        self._audit_alarm = AuditAlarm(self.outbox)
+        # The audit looks at every line: one process in several may have that to do.
+        self._audit_alarm = AuditAlarm(self.outbox) if queues.RELAY in lanes else None
         self._bell = Bell(app, self.client)
         self.hosts: dict[str, Host] = {}
         if queues.RECORD in lanes:
@@ -71,8 +72,12 @@ class Worker:
             self.hosts[queues.RECORD] = Lane(queues.RECORD, record.step, tick_seconds=_RECORD_SECONDS)
         if queues.BILLING in lanes:
             charge = ChargeLane(self.outbox, self.database)
-            before_look = partial(unmute, self.client, queues.BILLING)
-            self.hosts[queues.BILLING] = Lane(queues.BILLING, charge.step, before_look=before_look)
+
+            def rung() -> None:
+                charge.expect()
+                unmute(self.client, queues.BILLING)
+
+            self.hosts[queues.BILLING] = Lane(queues.BILLING, charge.step, before_look=rung)
         if queues.RELAY in lanes:
             self.hosts[queues.RELAY] = DeliveryThread(
                 settings,
@@ -110,7 +115,8 @@ class Worker:
 
     def _sweep(self) -> bool:
         upkeep.end_events(self.outbox)
-        self._audit_alarm.audit_if_due()
+        if self._audit_alarm is not None:
+            self._audit_alarm.audit_if_due()
         return False
 
     def _endpoint_gone(self, account_id: str, endpoint_id: str) -> None:
@@ -173,7 +179,6 @@ def _add_tasks(app: Celery, worker: Worker) -> None:
     jobs: dict[str, Callable[[], object]] = {
         name: partial(worker.wake, lane) for lane, name in queues.BELLS.items()
     } | {
-        queues.ENDS: partial(upkeep.end_events, worker.outbox),
         queues.PARTITIONS: partial(upkeep.make_partitions, worker.database),
         queues.RETENTION: partial(upkeep.drop_old_records, worker.database),
         queues.REWRITE: partial(upkeep.rewrite_append_only_file, worker.client),

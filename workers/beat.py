@@ -23,7 +23,6 @@ _SCHEDULE: Final = {
     queues.KICK: timedelta(seconds=10),
     queues.CHARGE: timedelta(seconds=10),
     queues.RECORD_TASK: timedelta(seconds=10),
-    queues.ENDS: timedelta(seconds=10),
     queues.MIRROR: timedelta(minutes=1),
     queues.PARTITIONS: timedelta(hours=1),
     queues.RETENTION: timedelta(hours=6),

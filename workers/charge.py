@@ -31,13 +31,19 @@ class ChargeLane:
         self._outbox = outbox
         self._database = database
         self._batch = batch
+        self._is_idle = False
+
+    def expect(self) -> None:
+        """A bell was rung: look at the lane itself."""
+        self._is_idle = False
 
     def step(self) -> bool:
         """Charge one batch; True if there may be more. Raises Unavailable when Redis or Postgres is away."""
-        if not self._outbox.is_due(BILLING):
+        if self._is_idle and not self._outbox.is_due(BILLING):
             return False
         claims = self._outbox.claim(BILLING, Room(self._batch), alone=True, content=False)
-        if not claims.units:
+        self._is_idle = not claims.units
+        if self._is_idle:
             return False
         try:
             settlements = self._charged(claims.units)

@@ -1,7 +1,7 @@
-"""A thread that works a lane off: when its bell rings, and once a second in any case.
+"""A thread that works a lane off: when its bell rings, and at every tick in any case.
 
 The tick is monotonic and in every worker, so that a lost bell, a deaf consumer, a dead broker or a missing beat costs
-a second and not an event.
+a tick (a second, unless said otherwise) and not an event.
 """
 
 from __future__ import annotations

@@ -48,21 +48,26 @@ class RecordLane:
             return abandoned
         self._unrecorded = entries
         readable = [entry for entry in entries if isinstance(entry, StreamEntry)]
-        for entry in entries:
-            if isinstance(entry, UnreadableEntry):
-                logs.alarm("outcome_unreadable", stream_id=entry.stream_id)
-                metrics.record_recorded("refused", 1)
-        self._write(readable)
+        recorded = self._write(readable)
         for account_id, endpoint_id in gone_endpoints(readable):
             self._on_gone(account_id, endpoint_id)
         self._reader.done([entry.stream_id for entry in entries])
         self._unrecorded = []
+        # Only now: while Postgres or Redis is away these entries come here again and again.
+        for entry in entries:
+            if isinstance(entry, UnreadableEntry):
+                logs.alarm("outcome_unreadable", stream_id=entry.stream_id)
+        metrics.record_recorded("recorded", recorded)
+        metrics.record_recorded("refused", len(entries) - recorded)
         return abandoned or len(entries) == self._batch
 
-    def _write(self, entries: Sequence[StreamEntry]) -> None:
-        """Write these, or halves of them until the one that Postgres refuses is alone; it is set aside."""
+    def _write(self, entries: Sequence[StreamEntry]) -> int:
+        """Write these, or halves of them until the one that Postgres refuses is alone; it is set aside.
+
+        Returns how many were written.
+        """
         if not entries:
-            return
+            return 0
         folded = fold(entries)
         try:
             with self._database.begin() as connection:
@@ -78,13 +83,10 @@ class RecordLane:
         except Exception as error:
             if len(entries) > 1:
                 middle = len(entries) // 2
-                self._write(entries[:middle])
-                self._write(entries[middle:])
-                return
+                return self._write(entries[:middle]) + self._write(entries[middle:])
             logs.failure("outcome_refused", error, stream_id=entries[0].stream_id)
-            metrics.record_recorded("refused", 1)
-        else:
-            metrics.record_recorded("recorded", len(entries))
+            return 0
+        return len(entries)
 
 
 @dataclass(slots=True)

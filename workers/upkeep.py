@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Final
 
 import redis
 
 from relay.connections import answered
 from relay.directory import Mirror
 from relay.outbox import Outbox, keys
+from relay.outbox.outcomes import backlog
 from relay.store import endpoints, partitions, pending
 from relay.store.database import Database
 from relay.store.pending import Pending
@@ -23,6 +25,7 @@ _SWEEP_MOST: Final = 500
 _LOST_AFTER: Final = timedelta(minutes=10)
 _LOST_PAGE: Final = 500
 _REWRITE_EVERY: Final = timedelta(hours=24)
+_REWRITE_AGAIN: Final = timedelta(hours=1)
 _REWRITTEN: Final = keys.PREFIX + "rewritten"
 
 
@@ -44,9 +47,8 @@ def find_lost_deliveries(client: redis.Redis, database: Database) -> int:
     Raises Unavailable.
     """
     accepted_before = datetime.now(UTC) - _LOST_AFTER
-    with answered():
-        oldest: Any = client.xrange(keys.OUTCOMES, count=1)
-    if oldest and int(oldest[0][0].partition(b"-")[0]) < accepted_before.timestamp() * 1000:
+    _, oldest_ms = backlog(client)
+    if timedelta(milliseconds=oldest_ms) > _LOST_AFTER:
         return 0
     found, after = Counter[str](), None
     while True:
@@ -104,13 +106,19 @@ def rewrite_append_only_file(client: redis.Redis) -> None:
             client.bgrewriteaof()
     except redis.RedisError as error:
         logs.warning("append_only_file_not_rewritten", error=error)
+        with suppress(redis.RedisError):
+            client.expire(_REWRITTEN, _REWRITE_AGAIN)  # a rewrite under way, or no room for a fork: that passes
 
 
 def mirror_configuration(mirror: Mirror, database: Database) -> int:
-    """Mirror what a crash between commit and mirror left behind. Returns how many accounts were behind."""
-    behind = mirror.publish_all(database)
+    """Mirror what a crash between commit and mirror left behind. Returns how many accounts it mirrored.
+
+    Raises Unavailable, also for accounts that cannot be read, when the others are mirrored.
+    """
+    # First, because accounts that cannot be read end this.
     with database.begin() as connection:
         mirror.note_disabled_endpoints(endpoints.count_disabled(connection))
-    if behind:
-        logs.info("configuration_mirrored", count=behind)
-    return behind
+    mirrored = mirror.publish_all(database)
+    if mirrored:
+        logs.info("configuration_mirrored", count=mirrored)
+    return mirrored

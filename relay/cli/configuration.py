@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 
 import click
 
+from relay.cli.moments import Moment
 from relay.cli.output import json_option, show
 from relay.errors import BadRequest
 from relay.provisioning import Provisioning
@@ -208,10 +209,16 @@ def rate_card() -> None:
 @click.option("--per-minute", required=True, help="Price of a minute, as a decimal: 0.10.")
 @click.option("--currency", default="USD", show_default=True, help="ISO 4217; one per account.")
 @click.option("--card", "increments", default="1/1", show_default=True, help="First and further seconds: 60/6.")
-@click.option("--from", "effective_from", metavar="ISO", help="In force from here (first card: always; later: now).")
+@click.option(
+    "--from",
+    "effective_from",
+    type=Moment(),
+    metavar="ISO",
+    help="In force from here (first card: always; later: now).",
+)
 @json_option
 def create_rate_card(
-    *, account_id: str, per_minute: str, currency: str, increments: str, effective_from: str | None, as_json: bool
+    *, account_id: str, per_minute: str, currency: str, increments: str, effective_from: datetime | None, as_json: bool
 ) -> None:
     """Add a rate card. Cards never change; a new price is a new card."""
     made = _provisioning().create_rate_card(
@@ -219,7 +226,7 @@ def create_rate_card(
         per_minute=per_minute,
         currency=currency,
         increments=increments,
-        effective_from=_moment(effective_from),
+        effective_from=effective_from,
     )
     show(
         {
@@ -252,13 +259,3 @@ def _header(text: str) -> tuple[str, str]:
         raise BadRequest("a header is NAME:VALUE", field="header")
     # Blanks around a value do not belong to it (RFC 9110, 5.5). Nothing else goes unseen: the rest is checked.
     return name, value.strip(" \t")
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadRequest("give a time as ISO 8601: 2026-01-01T00:00:00Z", field="from") from None
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)

@@ -2,55 +2,27 @@
 
 from __future__ import annotations
 
-import math
-import re
 from datetime import timedelta
-from typing import Any, Final
+from typing import Final
 
 import click
 import msgspec
 
+from relay.cli.moments import Duration
+from relay.cli.numbers import Number
 from relay.cli.output import json_option, table
 from relay.planning import ALLOCATORS, Allocator, Load, explained
 from relay.planning import plan as estimate
 from relay.settings import MIB, Limits
 
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 # Content is kept for 30 days at most (SWITCHHOOK_RETENTION_HOURS).
 _LONGEST: Final = timedelta(days=30)
-
-
-class Duration(click.ParamType[timedelta]):
-    """A duration as `90s`, `30m`, `6h`, `2d`, or several of these in a row: `1h30m`."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> timedelta:
-        """Text to a timedelta of more than nothing and at most 30 days."""
-        if not re.fullmatch(r"(?:[0-9]{1,7}[smhd])+", value):
-            self.fail("give a duration as 90s, 30m, 6h, 2d or 1h30m", param, ctx)
-        parts = re.findall(r"([0-9]+)([smhd])", value)
-        duration = sum((timedelta(**{_UNITS[unit]: int(number)}) for number, unit in parts), timedelta())
-        if not timedelta() < duration <= _LONGEST:
-            self.fail("give a duration of more than 0 and at most 30 days", param, ctx)
-        return duration
-
-
-class Rate(click.FloatRange):
-    """A positive number of events in a second."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Text to a float. Comparisons let NaN pass."""
-        rate = float(super().convert(value, param, ctx))
-        if math.isnan(rate):
-            self.fail("give a number", param, ctx)
-        return rate
 
 
 @click.command()
 @click.option(
     "--rate",
-    type=Rate(min=0, max=1_000_000, min_open=True),
+    type=Number(min=0, max=1_000_000, min_open=True),
     required=True,
     metavar="EVENTS_PER_SECOND",
     help="How many events are accepted in a second; a fraction is fine.",
@@ -63,7 +35,12 @@ class Rate(click.FloatRange):
     metavar="PAYLOAD_BYTES",
     help="How large the payload of an event is on average.",
 )
-@click.option("--outage", type=Duration(), required=True, help="How long endpoints may be away: 90s, 30m, 6h, 2d.")
+@click.option(
+    "--outage",
+    type=Duration(longest=_LONGEST),
+    required=True,
+    help="How long endpoints may be away: 90s, 30m, 6h, 2d, 1h30m.",
+)
 @click.option(
     "--endpoints", type=click.IntRange(1, 1000), default=1, show_default=True, help="Endpoints that each event goes to."
 )

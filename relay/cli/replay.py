@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import re
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, Final
 
 import click
 import msgspec
 
 from relay.cli.listing import account_filter
+from relay.cli.moments import Past
 from relay.cli.output import json_option, table
 from relay.connections import postgres_engine, redis_client
-from relay.errors import BadRequest
 from relay.outbox import Outbox
 from relay.replay import Answer, Replayed, Selection
 from relay.replay import replay as replay_selected
 from relay.settings import Settings
 from relay.store.database import Database
 
-_UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 # Often enough to see that it goes on, seldom enough to be read.
 _PROGRESS_SECONDS: Final = 1.0
 # Behind the number of those that were replayed.
@@ -54,7 +51,9 @@ _HINTS: Final = {
 @click.argument("delivery", metavar="[EVENT]", required=False)
 @click.option("--endpoint", "endpoint_id", metavar="ID", help="Only at this endpoint.")
 @account_filter
-@click.option("--since", metavar="TIME", help="All that was accepted since: 30m, 1h, 2d, or an ISO 8601 time.")
+@click.option(
+    "--since", type=Past(), metavar="TIME", help="All that was accepted since: 30m, 1h30m, 2d, or an ISO 8601 time."
+)
 @click.option(
     "--status",
     type=click.Choice(["dead", "delivered", "content_lost"]),
@@ -68,7 +67,7 @@ def replay(
     delivery: str | None,
     endpoint_id: str | None,
     account_id: str | None,
-    since: str | None,
+    since: datetime | None,
     status: Any,
     limit: int | None,
     dry_run: bool,
@@ -86,7 +85,7 @@ def replay(
         endpoint_id=endpoint_id,
         account_id=account_id,
         status=status or (None if delivery else "dead"),
-        since=None if since is None else parsed_since(since, now=datetime.now(UTC)),
+        since=since,
     )
     settings = Settings.from_environ()
     with closing(Database(postgres_engine(settings, pool_size=1))) as database, redis_client(settings) as client:
@@ -95,7 +94,7 @@ def replay(
             Outbox(client),
             selection,
             retention=settings.retention,
-            most=limit or sys.maxsize,
+            most=limit,
             dry_run=dry_run,
         )
         done = [item for part in _telling_progress(parts) for item in part]
@@ -108,25 +107,6 @@ def replay(
         _show_summary(counts, dry_run=dry_run)
     if counts[Answer.FAILED] or (delivery is not None and not counts[Answer.REPLAYED]):
         raise click.exceptions.Exit(1)
-
-
-def parsed_since(text: str, *, now: datetime) -> datetime:
-    """A moment from `90s`, `30m`, `1h`, `2d` (that long before `now`) or from ISO 8601, UTC unless it says otherwise.
-
-    Raises BadRequest for anything else, and for a moment that is still to come.
-    """
-    span = re.fullmatch(r"([0-9]{1,6})([smhd])", text.strip(), re.ASCII)
-    try:
-        if span:
-            moment = now - timedelta(**{_UNITS[span[2]]: int(span[1])})
-        else:
-            given = datetime.fromisoformat(text.strip())
-            moment = (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
-        raise BadRequest("give a time as 90s, 30m, 1h, 2d or 2026-01-01T00:00:00Z", field="since") from None
-    if moment > now:
-        raise BadRequest("the time to begin at lies in the future", field="since")
-    return moment
 
 
 def summary(counts: Counter[Answer], *, dry_run: bool) -> str:

@@ -15,7 +15,7 @@ from relay.settings import Settings
 @click.option(
     "--fd",
     "descriptor",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 2**31 - 1),
     help="Serve the listening socket that was inherited under this number, instead of HOST and PORT; systemd gives 3.",
 )
 def web(port: int | None, descriptor: int | None) -> None:

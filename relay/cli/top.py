@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 import msgspec
 
+from relay.cli.numbers import Number
 from relay.cli.output import json_option, table
 from relay.connections import redis_client
 from relay.errors import Unavailable
@@ -28,7 +29,7 @@ _UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "
 @click.option(
     "--watch",
     "watch_seconds",
-    type=click.FloatRange(0.1, 3600),
+    type=Number(0.1, 3600),
     metavar="SECONDS",
     help="Look again and again, this far apart, until Ctrl-C.",
 )

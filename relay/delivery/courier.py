@@ -80,6 +80,7 @@ class Courier:
         self._ended_since = 0.0
         self._next_look = 0.0
         self._linger_until = 0.0
+        self._next_bell = 0.0
         self._quiet = False
         self._quarantine = Quarantine()
         self._redis_ahead_ms = 0
@@ -224,8 +225,6 @@ class Courier:
         self._redis_ahead_ms = claims.now_ms - int(time.monotonic() * 1000)
         self._directory.saw(claims.config_version)
         self._quarantine.saw(claims, now)
-        if claims.units:
-            self._quarantine.started(now)  # they are as good as sent: no suspect is claimed beside them
         self._plan_next_look(claims, now)
         return claims, trip.began
 
@@ -236,7 +235,9 @@ class Courier:
             self._next_look = now
         elif claims.more:
             self._next_look = now + _TICK_SECONDS
-            self._on_more()
+            if now >= self._next_bell:  # one is enough for all workers to look
+                self._next_bell = self._next_look
+                self._on_more()
         elif now < self._linger_until:
             self._next_look = now + _LINGER_STEP_SECONDS
         else:

@@ -6,18 +6,15 @@ something else by then. What is checked here when a destination is configured gi
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
 
 from relay.delivery.addresses import is_allowed, is_public
-from relay.delivery.url import Destination, checked_destination, checked_url
+from relay.delivery.resolver import Lookup, system_lookup
+from relay.delivery.url import checked_destination, checked_url
 from relay.errors import TargetRefused
 from relay.settings import Network
 
-__all__ = ["Resolver", "checked_url", "is_allowed", "is_public", "resolve_checked"]
-
-Resolver = Callable[..., Iterable[tuple[Any, ...]]]
+__all__ = ["checked_url", "is_allowed", "is_public", "resolve_checked"]
 
 
 def resolve_checked(
@@ -26,7 +23,7 @@ def resolve_checked(
     allow: Iterable[Network | str] = (),
     https_only: bool = False,
     field: str = "url",
-    resolver: Resolver = socket.getaddrinfo,
+    lookup: Lookup = system_lookup,
 ) -> str:
     """Return the rebuilt URL of a destination whose name resolves to permitted addresses only.
 
@@ -38,7 +35,7 @@ def resolve_checked(
     destination = checked_destination(url, allow=networks, https_only=https_only, field=field)
     if destination.is_address:
         return destination.url
-    addresses = _addresses(destination, resolver)
+    addresses = lookup(destination.host)
     if not addresses:
         raise TargetRefused(
             "the host name does not resolve; check its spelling", code="target_unresolvable", field=field
@@ -46,11 +43,3 @@ def resolve_checked(
     if not all(is_allowed(address, allow=networks) for address in addresses):
         raise TargetRefused("the host name resolves to an address that is not public", field=field)
     return destination.url
-
-
-def _addresses(destination: Destination, resolver: Resolver) -> frozenset[str]:
-    try:
-        found = resolver(destination.host, destination.port, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):
-        return frozenset()
-    return frozenset(str(info[4][0]) for info in found)

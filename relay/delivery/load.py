@@ -1,7 +1,7 @@
 """What one process has in flight, and what it may claim on top: nobody takes every slot, or all of the memory.
 
-Endpoints on probation (new ones, and those that have failed lately) share half; so does, roughly, each account. What
-hangs, hangs in its share.
+Endpoints on probation (new ones, and those that have failed lately) share half; an account has five eighths, and what
+one claim adds to it. What hangs, hangs in its share.
 """
 
 from __future__ import annotations
@@ -24,7 +24,10 @@ _ACCOUNT_SHARE: Final = 0.625
 
 
 class Load:
-    """Counts units and their bytes from claim to settle: in all, on probation, by account. Belongs to one thread."""
+    """Counts units and their bytes from claim to the end of the attempt: in all, on probation, by account.
+
+    Belongs to one thread.
+    """
 
     def __init__(self, *, slots: int = SLOTS, most_bytes: int = MOST_BYTES) -> None:
         self._slots = slots
@@ -48,12 +51,17 @@ class Load:
             size_bytes=min(_MOST_BYTES_PER_CLAIM, self._most_bytes - self._bytes),
             probation_units=max(0, int(self._slots * _PROBATION_SHARE) - self._probation_units),
             probation_bytes=max(0, int(self._most_bytes * _PROBATION_SHARE) - self._probation_bytes),
-            full_accounts=tuple(
-                account_id
-                for account_id, units in self._account_units.items()
-                if units >= self._slots * _ACCOUNT_SHARE
-                or self._account_bytes[account_id] >= self._most_bytes * _ACCOUNT_SHARE
-            ),
+            full_accounts=self._full_accounts(),
+        )
+
+    def _full_accounts(self) -> tuple[str, ...]:
+        most_units, most_bytes = self._slots * _ACCOUNT_SHARE, self._most_bytes * _ACCOUNT_SHARE
+        if self.units < most_units and self._bytes < most_bytes:
+            return ()  # what all have together is no more than one may have
+        return tuple(
+            account_id
+            for account_id, units in self._account_units.items()
+            if units >= most_units or self._account_bytes[account_id] >= most_bytes
         )
 
     def claimed(self, claim: Claim) -> None:

@@ -24,13 +24,11 @@ class Quarantine:
         self._alone_until = 0.0
         self._last_start = 0.0
 
-    def started(self, now: float) -> None:
-        """Requests have begun, or are about to."""
-        self._last_start = now
-
     def saw(self, claims: Claims, now: float) -> None:
         """Take note of an answer: whether suspects wait, and whether one has just been claimed."""
         self._waiting = claims.drain
+        if claims.units:
+            self._last_start = now  # as good as sent: no suspect is claimed beside them
         if any(unit.is_suspect for unit in claims.units):
             self._alone_until = now + _LANDED_SECONDS
             self._not_before = self._alone_until + _OTHERS_SECONDS

@@ -72,8 +72,8 @@ _SHARES: Final = {_Standing.QUICK: _THREADS, _Standing.NEW: _THREADS_FOR_NEW, _S
 class Resolver:
     """Resolves names in threads of its own. Its methods belong to one other thread, which `on_answer` wakes."""
 
-    def __init__(self, lookup: Lookup | None = None, *, on_answer: Callable[[], None] = lambda: None) -> None:
-        self._lookup = lookup or system_lookup
+    def __init__(self, lookup: Lookup, *, on_answer: Callable[[], None] = lambda: None) -> None:
+        self._lookup = lookup
         self._on_answer = on_answer
         self._known: dict[str, _Known] = {}
         self._standings: dict[str, _Standing] = {}
@@ -104,16 +104,24 @@ class Resolver:
 
     def ask(self, host: str) -> None:
         """Have a name resolved. Returns at once; `answered` tells when it was."""
-        if host in self._asked or self._is_closed:
+        if self._is_closed:
             return
-        self._asked.add(host)
         with self._lock:
-            self._queues[self._standings.get(host, _Standing.NEW)].append(host)
-            self._lock.notify()
+            if host not in self._asked:
+                self._asked.add(host)
+                self._queues[self._standings.get(host, _Standing.NEW)].append(host)
+                self._lock.notify()
             # A thread that was woken counts as idle until it runs.
             if sum(map(len, self._queues.values())) > self._idle and self._threads < _THREADS:
-                self._threads += 1
-                threading.Thread(target=self._run, name="resolver", daemon=True).start()
+                self._start_thread()
+
+    def _start_thread(self) -> None:
+        self._threads += 1
+        try:
+            threading.Thread(target=self._run, name="resolver", daemon=True).start()
+        except RuntimeError:
+            # As many threads as this container may have: those that run take the name, or the next `ask` tries again.
+            self._threads -= 1
 
     def answered(self) -> list[tuple[str, Addresses]]:
         """The names that were answered since the last call, with their addresses: none for an unknown name."""
@@ -125,9 +133,8 @@ class Resolver:
                 self._known.clear()
                 self._standings.clear()
             if addresses:
+                # An answer that failed leaves the one before in force, for as long as an old one may be.
                 self._known[host] = _Known(addresses, time.monotonic())
-            else:
-                self._known.pop(host, None)
             self._standings[host] = _standing(self._standings.get(host), bool(addresses) and seconds <= _SLOW_SECONDS)
             answers.append((host, addresses))
         return answers

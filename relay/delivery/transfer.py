@@ -24,6 +24,9 @@ from relay.settings import Network
 BODY_CAP_BYTES: Final = 64 * 1024
 # All header lines of an answer together; servers in the field stay below 16 KiB.
 HEADERS_CAP_BYTES: Final = 64 * 1024
+# And how many, for libcurl keeps each with some hundred bytes of its own until the handle's next request. Python's own
+# client takes 100 in an answer.
+HEADERS_CAP_LINES: Final = 512
 # An idle connection is dropped before usual servers and NATs drop it (60 s and more).
 _IDLE_SECONDS: Final = 50
 _LIFETIME_SECONDS: Final = 600
@@ -44,6 +47,7 @@ class Transfer:
         "_allow",
         "_body_bytes",
         "_header_bytes",
+        "_header_lines",
         "_headers_ended",
         "_kept",
         "_refused",
@@ -83,7 +87,7 @@ class Transfer:
         request = begun.request
         self.host = host
         self._headers_ended = self._refused = False
-        self._body_bytes = self._header_bytes = 0
+        self._body_bytes = self._header_bytes = self._header_lines = 0
         self._retry_after: bytes | None = None
         self._kept: list[bytes] | None = [] if request.keep_reply else None
         curl = self.curl
@@ -146,7 +150,8 @@ class Transfer:
 
     def _on_header(self, line: bytes) -> int | None:
         self._header_bytes += len(line)
-        if self._header_bytes > HEADERS_CAP_BYTES:
+        self._header_lines += 1
+        if self._header_bytes > HEADERS_CAP_BYTES or self._header_lines > HEADERS_CAP_LINES:
             return -1
         if line in _BLANK_LINES:
             self._headers_ended = True

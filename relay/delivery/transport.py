@@ -183,7 +183,7 @@ class Transport:
         transfer, begun = self._busy.pop(curl)
         finished = transfer.finished(begun, error)
         if finished.result.failure in _UNCONNECTED:
-            self._resolver.forget(transfer.host)  # it may have moved
+            self._resolver.forget(transfer.host)
         self._multi.remove_handle(curl)
         transfer.clear()
         self._idle.append(transfer)

@@ -16,7 +16,7 @@ import msgspec
 import redis
 
 from relay.connections import answered
-from relay.errors import NotFound
+from relay.errors import NotFound, Unavailable
 from relay.sealing import KeyRing, UnsealError
 from relay.store import accounts
 from relay.store.database import Database
@@ -70,7 +70,11 @@ class Mirror:
         return config
 
     def publish_all(self, database: Database) -> int:
-        """Mirror every account that Postgres has newer, and declare the mirror complete. Returns how many."""
+        """Mirror every account that Postgres has newer, and declare the mirror complete. Returns how many it mirrored.
+
+        Raises Unavailable if the keys of the ring do not open all of them: the others are mirrored then, and nothing is
+        declared, because what is missing may exist.
+        """
         with database.begin() as connection:
             newest = accounts.versions(connection)
         with answered():
@@ -78,15 +82,23 @@ class Mirror:
         known = self.versions()
         present = {name.decode() for name in names}
         behind = [name for name, version in newest.items() if known.get(name, 0) < version or name not in present]
+        published = unreadable = 0
         for account_id in behind:
             try:
                 self.publish(database, account_id)
-            except (NotFound, UnsealError) as error:
+            except NotFound:
+                continue
+            except UnsealError as error:
                 # One account that cannot be read must not keep the others out of the mirror.
                 logs.alarm("account_not_mirrored", account_id=account_id, error=error)
+                unreadable += 1
+            else:
+                published += 1
+        if unreadable:
+            raise Unavailable("the configuration of some accounts cannot be read")
         with answered():
             self._client.set(COMPLETE, 1)
-        return len(behind)
+        return published
 
     def put(self, config: AccountConfig) -> None:
         """Mirror a configuration unless a newer one is there."""

@@ -42,7 +42,7 @@ def judged_lane(lane: str, audit: Audit) -> Iterator[Finding]:
 
 
 _LATE_ADVICE: Final = {
-    RELAY: "is a worker with the lane 'relay' running, and do the endpoints answer? Closed gates make units wait too",
+    RELAY: "is a worker with the lane 'relay' running, and do the endpoints answer? An open gate holds units back too",
     BILLING: "is a worker with the lane 'billing' running, and does Postgres take writes?",
 }
 

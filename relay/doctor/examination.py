@@ -11,7 +11,7 @@ from relay.connections import postgres_engine, redis_client
 from relay.directory import Mirror
 from relay.doctor import backlog, clocks, configuration, postgres_server, redis_server, surroundings
 from relay.doctor.finding import Finding, fail, ok, skipped
-from relay.errors import SettingsError, SwitchhookError
+from relay.errors import SettingsError, SwitchhookError, Unavailable
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import server
@@ -24,12 +24,13 @@ def examine(read_settings: Callable[[], Settings] = Settings.from_environ) -> It
     """Every finding, as it is made. What cannot be asked is a finding itself."""
     try:
         settings = read_settings()
+        client = redis_client(settings)
     except SettingsError as error:
         yield fail("settings", error.detail, "see the table of settings in README.md")
         return
     yield ok("settings", "they make sense")
     database = Database(postgres_engine(settings, pool_size=1))
-    with closing(redis_client(settings)) as client, closing(database):
+    with closing(client), closing(database):
         has_redis = yield from _redis(client, settings)
         has_schema = yield from _postgres(database, settings)
         ring = yield from _keys(settings)
@@ -65,12 +66,14 @@ def _postgres(database: Database, settings: Settings) -> Answers:
         with database.begin() as connection:
             yield from postgres_server.examine(connection, settings)
             yield clocks.judged("postgres", clocks.difference(lambda: server.now_seconds(connection)))
-            yield from postgres_server.examine_schema(connection)
-            return postgres_server.has_schema(connection)
-    except SwitchhookError as error:
+            return (yield from postgres_server.examine_schema(connection))
+    except Unavailable as error:
         advice = "start it, or check DATABASE_URL: events are taken and delivered, records and bills wait"
         yield fail("postgres: answers", f"not: {error.detail}", advice)
-        return False
+    except SwitchhookError as error:
+        advice = "check what the role of DATABASE_URL may do, and the options in the URL: waiting does not mend this"
+        yield fail("postgres: answers", f"not as it should: {error.detail}", advice)
+    return False
 
 
 def _keys(settings: Settings) -> Generator[Finding, None, KeyRing | None]:

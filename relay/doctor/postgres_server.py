@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -32,18 +32,14 @@ def examine(connection: Connection, settings: Settings) -> Iterator[Finding]:
     yield _transport(settings, facts)
 
 
-def has_schema(connection: Connection) -> bool:
-    """Whether there is a schema to ask more of."""
-    return current_revision(connection) is not None
-
-
-def examine_schema(connection: Connection) -> Iterator[Finding]:
-    """Revision and partitions. Raises what Database raises."""
+def examine_schema(connection: Connection) -> Generator[Finding, None, bool]:
+    """Revision and partitions; returns whether there is a schema to ask more of. Raises what Database raises."""
     revision = current_revision(connection)
     yield judged_revision(revision, head=head_revision())
-    if revision is not None:
-        missing = partitions.missing(connection, datetime.now(UTC).date(), days_ahead=_DAYS_AHEAD)
-        yield judged_partitions(missing)
+    if revision is None:
+        return False
+    yield judged_partitions(partitions.missing(connection, datetime.now(UTC).date(), days_ahead=_DAYS_AHEAD))
+    return True
 
 
 def judged_version(facts: ServerFacts) -> Finding:

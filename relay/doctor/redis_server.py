@@ -11,19 +11,19 @@ import redis
 
 from relay.doctor import transport
 from relay.doctor.finding import Finding, fail, ok, skipped, warn
+from relay.ingress.pressure import FULL_SHARE
 from relay.outbox import fitness
-from relay.settings import Settings
+from relay.settings import MIB, Settings
 
 Info = dict[str, Any]
 
-_MIB: Final = 1024 * 1024
 # The outbox' scripts use XAUTOCLAIM and LT of ZADD, which came with 6.2.
 _OLDEST: Final = (6, 2)
 # Every accept waits for a few round trips.
 _SLOW_MS: Final = 20.0
-# Web refuses above 85 %; from here on it is near.
-_FULL_SHARE: Final = 0.85
+# From here on it is near the share at which web refuses.
 _NEARLY_FULL_SHARE: Final = 0.7
+_FULL_ADVICE: Final = f"web answers 503 above {FULL_SHARE * 100:.0f} %: see what waits, or raise maxmemory"
 
 
 def examine(client: redis.Redis, settings: Settings) -> Iterator[Finding]:
@@ -81,14 +81,14 @@ def judged_memory(info: Info) -> Finding:
     """A limit, and room below it."""
     used, most = int(info.get("used_memory", 0)), int(info.get("maxmemory", 0))
     if not most:
-        found = f"{used // _MIB} MiB used, no maxmemory"
+        found = f"{used // MIB} MiB used, no maxmemory"
         return warn("redis: memory", found, "set maxmemory ('switchhook plan' says how much), or the kernel ends Redis")
     share = used / most
-    found = f"{share:.0%} of {most // _MIB} MiB"
-    if share > _FULL_SHARE:
-        return fail("redis: memory", found, "web answers 503 above 85 %: see what waits, or raise maxmemory")
+    found = f"{share:.0%} of {most // MIB} MiB"
+    if share > FULL_SHARE:
+        return fail("redis: memory", found, _FULL_ADVICE)
     if share > _NEARLY_FULL_SHARE:
-        return warn("redis: memory", found, "web answers 503 above 85 %: see what waits, or raise maxmemory")
+        return warn("redis: memory", found, _FULL_ADVICE)
     return ok("redis: memory", found)
 
 

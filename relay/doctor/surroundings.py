@@ -27,7 +27,7 @@ def examine(settings: Settings, *, lookup: Callable[[str], Addresses] = system_l
     yield judged_proxies(proxy_variables())
     yield judged_http(allowed=settings.allow_http)
     yield judged_networks(settings.egress_allow, is_development=settings.allow_http)
-    yield judged_token(is_set=bool(settings.metrics_token))
+    yield judged_token(is_set=bool(settings.metrics_token), is_development=settings.allow_http)
 
 
 def _names(host: str, lookup: Callable[[str], Addresses]) -> Finding:
@@ -90,10 +90,11 @@ def _is_private(network: Network) -> bool:
     )
 
 
-def judged_token(*, is_set: bool) -> Finding:
-    """Metrics are for those who may see them."""
-    if not is_set:
-        return warn(
-            "metrics", "METRICS_TOKEN is not set", "set it: without it /metrics is closed, or open to everybody"
-        )
-    return ok("metrics", "METRICS_TOKEN is set")
+def judged_token(*, is_set: bool, is_development: bool) -> Finding:
+    """Metrics are for those who may see them (relay.telemetry.access)."""
+    if is_set:
+        return ok("metrics", "METRICS_TOKEN is set")
+    if is_development:
+        found = "METRICS_TOKEN is not set: with SWITCHHOOK_ALLOW_HTTP=1 /metrics is open to everybody"
+        return warn("metrics", found, "set it where others can reach web")
+    return warn("metrics", "METRICS_TOKEN is not set: /metrics is closed", "set it, and give it to what scrapes")

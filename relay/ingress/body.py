@@ -24,6 +24,7 @@ _PIECE_BYTES: Final = 256 * 1024
 # ElevenLabs writes the type first; a body that hides it past this is held to the ordinary limit.
 _AUDIO: Final = re.compile(rb'^\s*\{\s*"type"\s*:\s*"post_call_audio"')
 _AUDIO_CHARS: Final = 256
+_IS_READ: Final = "switchhook.body_is_read"
 
 
 class Input(Protocol):
@@ -35,7 +36,7 @@ class Input(Protocol):
 
 
 class BodyBudget:
-    """How many bytes of large bodies a process may hold for senders that it does not know yet. Safe for threads."""
+    """How many bytes of large bodies a process may hold, each until it is committed or refused. Safe for threads."""
 
     def __init__(self, limit_bytes: int) -> None:
         self._left = limit_bytes
@@ -105,7 +106,17 @@ def read_body(
         raise BodyTooLarge
     if declared is not None and reading.size != declared:
         raise BadRequest("the body ended before its Content-Length", code="body_truncated")
+    environ[_IS_READ] = True
     return reading.body()
+
+
+def closing(environ: dict[str, Any]) -> dict[str, str]:
+    """The header `Connection: close` for the answer to a request whose body was not read to its end, else nothing.
+
+    The server closes such a connection. Untold, the sender would lose its next request (RFC 9112, 9.6).
+    """
+    has_body = environ.get("HTTP_TRANSFER_ENCODING") or environ.get("CONTENT_LENGTH", "") not in ("", "0")
+    return {"Connection": "close"} if has_body and _IS_READ not in environ else {}
 
 
 def _declared_length(environ: dict[str, Any]) -> int | None:

@@ -26,7 +26,6 @@ blueprint = Blueprint("canonical", __name__)
 @blueprint.post("/api/v1/webhooks/retell")
 def analyzed_call() -> Response:
     """Retell's `call_analyzed` from somebody with an API key."""
-
     key = request.headers.get(KEY_HEADER)
 
     def expect() -> None:

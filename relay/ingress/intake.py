@@ -27,8 +27,9 @@ from relay.store.snapshot import EndpointConfig
 _SHORTEST_RETENTION: Final = timedelta(hours=1)
 # An account's configuration may change while an event is on its way in; more often than this it does not.
 _ROUTINGS: Final = 4
-# In place of a source's id: what an account's own key has proved, through whichever of its keys it came.
+# What is looked up of a header that anybody may send.
 _MAX_ID_CHARS: Final = 64
+# In place of a source's id: what an account's own key has proved, through whichever of its keys it came.
 _KEYED_SCOPE: Final = "retell-key"
 
 CanaryRoute = Literal["event", "complete"]
@@ -82,9 +83,9 @@ class Intake:
             raise Unauthorized
 
     def expects_canary(self, route: canaryllm.Route, *, secret: str | None, signature: str | None) -> None:
-        """The same for CanaryLLM's routes. ElevenLabs' signature on `complete` tells nothing without its body."""
+        """The same for CanaryLLM's routes. ElevenLabs' signature tells nothing without its body."""
         self._commits.start()
-        if secret or route != "complete" or not signature:
+        if _proving(signature, route=route, secret=secret) is None:
             self._matching.opened_by(secret)
 
     def expects_keyed(self, key: str | None) -> None:
@@ -141,12 +142,13 @@ class Intake:
         content_type: str,
     ) -> Receipt:
         """Take a webhook of CanaryLLM's routes: proved by a template's secret, `complete` also by ElevenLabs."""
+        signed = _proving(signature, route=route, secret=secret)
 
         def prove() -> Proved:
-            if not secret and route == "complete" and signature:
-                candidates = self._matching.signed_by_elevenlabs(body, signature)
-            else:
+            if signed is None:
                 candidates = self._matching.opened_by(secret)
+            else:
+                candidates = self._matching.signed_by_elevenlabs(body, signed)
             return self._matching.canary(route, body, candidates, idempotency_key=idempotency_key)
 
         return self._take(prove, body, content_type)
@@ -160,7 +162,6 @@ class Intake:
         return view
 
     def _take(self, prove: Callable[[], Proved], body: Content, content_type: str) -> Receipt:
-        self._commits.start()  # before anything is proved: what watches Redis also sees the configuration change
         for _ in range(_ROUTINGS):
             proved = prove()
             admission = self._admission(proved, body, content_type)
@@ -191,6 +192,11 @@ class Intake:
             units=_units(account_id, facts.call, endpoints),
             config_version=view.version,
         )
+
+
+def _proving(signature: str | None, *, route: canaryllm.Route, secret: str | None) -> str | None:
+    """ElevenLabs' signature where it is the proof: on `complete`, and only if no secret is given."""
+    return signature or None if route == "complete" and not secret else None
 
 
 @lru_cache(maxsize=1024)

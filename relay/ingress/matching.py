@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from relay.calls import DERIVED_SESSION_BASE, CallEvent, Facts, derived_session_id, event_id, is_unnamed
+from relay.calls import DERIVED_SESSION_BASE, CallEvent, Facts, derived_session_id, event_id, unnamed_conversation
 from relay.content import Content
 from relay.directory import AccountView, Directory
 from relay.errors import BadRequest, NotFound, PayloadError, Unauthorized
@@ -21,13 +21,17 @@ Candidates = list[tuple[AccountView, TemplateConfig]]
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """An event whose sender is proved, with what it belongs to. `scope` keeps apart what may share dedupe keys."""
+    """An event whose sender is proved, with what it belongs to. `scope` keeps apart what may share dedupe keys.
+
+    Where `template` is known, the session that the event names was looked for: `session_id`, None if there is none.
+    """
 
     view: AccountView
     call: CallEvent
     scope: str
     source_id: str | None = None
     template: TemplateConfig | None = None
+    session_id: int | None = None
 
 
 class Matching:
@@ -66,8 +70,11 @@ class Matching:
     ) -> Proved:
         """What a body of CanaryLLM's routes belongs to, among the templates that its proof opens."""
         event = canaryllm.read(body.reveal(), route=route, idempotency_key=idempotency_key)
-        view, template = self._chosen(candidates, event)
-        return Proved(view, event.call, f"convagents/{route}/{template.id}", template=template)
+        hint = event.call.session_hint
+        owners = {} if hint is None else self._owners(hint, accounts={view.account_id for view, _ in candidates})
+        view, template = _chosen(candidates, event, owners)
+        scope = f"convagents/{route}/{template.id}"
+        return Proved(view, event.call, scope, template=template, session_id=hint if owners else None)
 
     def facts(self, proved: Proved, *, content_type: str) -> Facts:
         """The facts of an event that is accepted now."""
@@ -87,37 +94,43 @@ class Matching:
 
     def _session(self, proved: Proved) -> tuple[int, TemplateConfig | None]:
         """The session of an event, and its template: of the session, else of the agent."""
-        view, call, template = proved.view, proved.call, proved.template
-        if call.session_hint is not None:
-            known = self._directory.template_of_session(view.account_id, call.session_hint)
-            if known is not None:
-                return call.session_hint, template or view.templates.get(known)
-            if call.session_hint >= DERIVED_SESSION_BASE and is_unnamed(call.conversation_id):
-                # Nothing but a number that we once told a customer: the session that it was given to.
-                return call.session_hint, template
+        view, call, template, hint = proved.view, proved.call, proved.template, proved.call.session_hint
+        if proved.session_id is not None:
+            return proved.session_id, template
+        if hint is not None and template is None:
+            owner = self._directory.template_of_session(view.account_id, hint)
+            if owner is not None:
+                return hint, view.templates.get(owner)
+        if hint is not None and hint >= DERIVED_SESSION_BASE and call.conversation_id == unnamed_conversation(hint):
+            # Nothing but a number that we once told a customer: the session that it was given to.
+            return hint, template
         session_id = derived_session_id(view.account_id, call.provider, call.conversation_id)
         return session_id, template or view.template_of_agent(call.provider, call.agent_id)
 
-    def _chosen(self, candidates: Candidates, event: canaryllm.CanaryEvent) -> tuple[AccountView, TemplateConfig]:
-        """The one template among those that the secret opens: by session, agent id or templateId."""
-        hint = event.call.session_hint
-        if hint is not None:
-            accounts = {view.account_id for view, _ in candidates}
-            known = {account: self._directory.template_of_session(account, hint) for account in accounts}
-            if any(known.values()):
-                candidates = [(v, t) for v, t in candidates if known[v.account_id] == t.id]
-                if not candidates:
-                    raise NotFound("this session belongs to another template", code="session_not_found")
-        by_id = [(v, t) for v, t in candidates if t.id == event.template_id]
-        by_agent = [(v, t) for v, t in candidates if t.agent_id and t.agent_id == event.call.agent_id]
-        candidates = by_id or by_agent or candidates
-        if len(candidates) > 1:
-            raise BadRequest(
-                "several templates have this secret; name the session, the agent or templateId",
-                code="template_ambiguous",
-                field="templateId",
-            )
-        return candidates[0]
+    def _owners(self, session_id: int, *, accounts: set[str]) -> dict[str, int]:
+        """The template of this session in each of the accounts that has such a session."""
+        asked = ((account, self._directory.template_of_session(account, session_id)) for account in accounts)
+        return {account: template_id for account, template_id in asked if template_id is not None}
+
+
+def _chosen(
+    candidates: Candidates, event: canaryllm.CanaryEvent, owners: dict[str, int]
+) -> tuple[AccountView, TemplateConfig]:
+    """The one template among those that the secret opens: by the owner of its session, agent id or templateId."""
+    if owners:
+        candidates = [(v, t) for v, t in candidates if owners.get(v.account_id) == t.id]
+        if not candidates:
+            raise NotFound("this session belongs to another template", code="session_not_found")
+    by_id = [(v, t) for v, t in candidates if t.id == event.template_id]
+    by_agent = [(v, t) for v, t in candidates if t.agent_id and t.agent_id == event.call.agent_id]
+    candidates = by_id or by_agent or candidates
+    if len(candidates) > 1:
+        raise BadRequest(
+            "several templates have this secret; name the session, the agent or templateId",
+            code="template_ambiguous",
+            field="templateId",
+        )
+    return candidates[0]
 
 
 def now_ms() -> int:

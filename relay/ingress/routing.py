@@ -12,6 +12,7 @@ from flask import Flask, Request
 from werkzeug.routing import MapAdapter, Rule
 
 _PREFIX: Final = "/api/v1/webhooks/"
+_PATH: Final = f"{_PREFIX}<provider>/<source_id>"
 
 
 class IngressApp(Flask):
@@ -32,7 +33,10 @@ class IngressApp(Flask):
 
     def _rule(self) -> Rule:
         if self._hot_rule is None:
-            (self._hot_rule,) = self.url_map.iter_rules(self._hot_endpoint)
+            (rule,) = self.url_map.iter_rules(self._hot_endpoint)
+            if rule.rule != _PATH:
+                raise RuntimeError(f"the shortcut leads to {_PATH}, and the route is {rule.rule}")
+            self._hot_rule = rule
         return self._hot_rule
 
 

@@ -11,8 +11,8 @@ from flask import Blueprint, Response, current_app, request
 
 from relay.content import Content
 from relay.delivery.transport import Reply
-from relay.errors import BodyTooLarge, SwitchhookError, Unavailable
-from relay.ingress.body import BUDGET_BYTES, BodyBudget, Share, read_body
+from relay.errors import BodyTooLarge, LoopDetected, SwitchhookError, Unavailable
+from relay.ingress.body import BUDGET_BYTES, BodyBudget, Share, closing, read_body
 from relay.ingress.context import Contexts
 from relay.ingress.intake import CanaryRoute, Intake, Receipt
 from relay.problems import JSON, envelope, problem, retry_after
@@ -25,7 +25,6 @@ SECRET_HEADER: Final = "X-Webhook-Secret"  # noqa: S105  (a header's name)
 _CANARY: Final = "canaryllm"
 _MAX_CONTENT_TYPE: Final = 256
 _INTERNAL_ERROR: Final = 500
-_IS_READ: Final = "switchhook.body_is_read"
 _OCTETS: Final = "application/octet-stream"
 # One for the process, because the memory is.
 _BODIES: Final = BodyBudget(BUDGET_BYTES)
@@ -46,14 +45,10 @@ def provider_webhook(provider: str, source_id: str) -> Response:
     def take(body: Content, content_type: str) -> Receipt:
         return intake.signed(provider, source_id, body, header=header, content_type=content_type)
 
-    def answer(receipt: Receipt) -> bytes:
-        repeat = b"true" if receipt.repeat else b"false"
-        return b'{"received":true,"id":"%b","repeat":%b}' % (receipt.event_id.encode(), repeat)
-
     def expect() -> None:
         intake.expects_signed(provider, source_id, header=header)
 
-    return answered(label, take, answer, problem, expect=expect, audio=provider == elevenlabs.NAME)
+    return answered(label, take, _received, problem, expect=expect, audio=provider == elevenlabs.NAME)
 
 
 @blueprint.post("/api/convagents/webhook/event", defaults={"route": "event"})
@@ -76,10 +71,7 @@ def canary_webhook(route: CanaryRoute) -> Response:
             content_type=content_type,
         )
 
-    def answer(receipt: Receipt) -> bytes:
-        return b'{"success":true,"data":{"received":true,"id":"%b"}}' % receipt.event_id.encode()
-
-    return answered(_CANARY, take, answer, envelope, expect=expect, audio=route == "complete")
+    return answered(_CANARY, take, _canary_received, envelope, expect=expect, audio=route == "complete")
 
 
 @blueprint.post("/api/convagents/webhook/context")
@@ -89,6 +81,9 @@ def canary_context() -> Response:
     secret, idempotency_key = request.headers.get(SECRET_HEADER), request.headers.get("Idempotency-Key")
 
     def work() -> Response:
+        if "HTTP_SWITCHHOOK_EVENT" in request.environ:
+            # A question of our own, or a delivery: no agent sends this header. Each round would ask once more.
+            raise LoopDetected
         current_intake().expects_canary("context", secret=secret, signature=None)
         with _BODIES.share() as share:
             question = contexts.question(_body(request.environ, share), secret=secret, idempotency_key=idempotency_key)
@@ -106,7 +101,7 @@ def answered(
     answer: Callable[[Receipt], bytes],
     refuse: Refuse,
     *,
-    expect: Callable[[], None] = lambda: None,
+    expect: Callable[[], None],
     audio: bool = False,
 ) -> Response:
     """Read the body, have it taken, and answer; every error is told by `refuse`, and none is a 500.
@@ -115,7 +110,6 @@ def answered(
     ElevenLabs' recordings.
     """
     began = time.perf_counter()
-
     # Read once: each look at `request` goes through a context variable, and each header through a decoder.
     environ = request.environ
 
@@ -130,6 +124,15 @@ def answered(
         return Response(answer(receipt), content_type=JSON)
 
     return _guarded(label, work, refuse, count=partial(metrics.record_ingress, label))
+
+
+def _received(receipt: Receipt) -> bytes:
+    repeat = b"true" if receipt.repeat else b"false"
+    return b'{"received":true,"id":"%b","repeat":%b}' % (receipt.event_id.encode(), repeat)
+
+
+def _canary_received(receipt: Receipt) -> bytes:
+    return b'{"success":true,"data":{"received":true,"id":"%b"}}' % receipt.event_id.encode()
 
 
 def _guarded(label: str, work: Callable[[], Response], refuse: Refuse, *, count: Callable[[str], None]) -> Response:
@@ -158,17 +161,12 @@ def _failed(label: str, error: Exception, refuse: Refuse, count: Callable[[str],
 def _refused(error: SwitchhookError, refuse: Refuse, count: Callable[[str], None]) -> Response:
     count(error.code)
     body, content_type = refuse(error)
-    headers = retry_after(error)
-    if _IS_READ not in request.environ:
-        # The server closes a connection with a body that nobody read. Untold, the sender would lose its next request.
-        headers["Connection"] = "close"
+    headers = retry_after(error) | closing(request.environ)
     return Response(body, status=error.status, content_type=content_type, headers=headers)
 
 
 def _body(environ: Environ, share: Share, *, audio: bool = False) -> Content:
-    body = Content(read_body(environ, limit_bytes=_limit_bytes(), audio=audio, grow=share.grow))
-    environ[_IS_READ] = True
-    return body
+    return Content(read_body(environ, limit_bytes=_limit_bytes(), audio=audio, grow=share.grow))
 
 
 def _limit_bytes() -> int:

@@ -81,14 +81,7 @@ class Outbox:
 
     def accept(self, admissions: Sequence[Admission]) -> Accepted:
         """Commit a group of events, each exactly once; a verdict for each, in order."""
-        args: list[Arg] = [len(admissions)]
-        for item in admissions:
-            args += item[:7]
-            units = dict.fromkeys(item.units)
-            args += (item.config_version, len(units))
-            for unit in units:
-                args += unit
-        now_ms, version, rings, verdicts, half_full = self._scripts.run("accept", *args)
+        now_ms, version, rings, verdicts, half_full = self._scripts.run_all([accept_call(admissions)])[0]
         return Accepted(
             now_ms=now_ms,
             config_version=int(version),
@@ -135,8 +128,7 @@ class Outbox:
 
     def sweep(self, *, most: int = 500) -> int:
         """See to events whose end has come: a last attempt, or shredding. Returns how many were seen."""
-        reply = self._scripts.run("sweep", most)
-        return int(reply[2])
+        return int(self._scripts.run("sweep", most))
 
     def knows(self, event_id: str) -> bool:
         """Whether this outbox has an event, or settled it within the last 24 h."""
@@ -172,7 +164,7 @@ class Outbox:
         return Worst(now_ms, endpoints, looked_at, backlogs)
 
     def _claims(self, lane: str, reply: Any, began: float) -> Claims:
-        claims = _claims(reply)
+        claims = _read_claims(reply)
         # As if Redis had answered at once: what looks due too early costs a claim, what looks due too late a wait.
         self._claimed[lane] = _LastClaim(claims.now_ms, began, claims.drain)
         return claims
@@ -180,6 +172,18 @@ class Outbox:
     def _claim_call(self, lane: str, room: Room, *, alone: bool, content: bool) -> Call:
         limits = (room.units, room.size_bytes, self._lease_ms, int(alone), int(content))
         return "claim", (lane, *limits, room.probation_units, room.probation_bytes, *room.full_accounts)
+
+
+def accept_call(admissions: Sequence[Admission]) -> Call:
+    """The script call that commits a group of events."""
+    args: list[Arg] = [len(admissions)]
+    for item in admissions:
+        args += item[:7]
+        units = dict.fromkeys(item.units)
+        args += (item.config_version, len(units))
+        for unit in units:
+            args += unit
+    return "accept", args
 
 
 def _settle_call(lane: str, settlements: Sequence[Settlement]) -> Call:
@@ -193,7 +197,7 @@ def _settled(reply: Any) -> list[str]:
     return [verdict.decode() for verdict in reply[1]]
 
 
-def _claims(reply: Any) -> Claims:
+def _read_claims(reply: Any) -> Claims:
     now_ms, version, more, drain, units = reply
     return Claims(
         now_ms=now_ms,

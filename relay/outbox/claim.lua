@@ -3,7 +3,7 @@
 --       most units and bytes of keys on probation, then the accounts of which nothing is wanted
 -- Reply: {now, config version, more (1: there is more to claim), drain (1: a suspect waits to be claimed alone),
 --         then for each unit: {key, id, token, attempts, claims, accepted ms, end ms, gate state, facts, sealed,
---         replay (1|0)}}
+--         replay (1|0), on probation (1|0), account}}
 
 local lane, left, bytes_left, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local alone, with_content = ARGV[5] == '1', ARGV[6] == '1'
@@ -57,8 +57,8 @@ local function lease_unit(key, id, gate, is_alone)
     return false
   end
   local size = tonumber(e[5])
-  local is_no_room = gate.is_on_probation and (probation_left < 1 or probation_bytes_left <= 0)
-  if not is_alone and (is_no_room or full[e[7]]) then
+  local has_no_room = gate.is_on_probation and (probation_left < 1 or probation_bytes_left <= 0)
+  if not is_alone and (has_no_room or full[e[7]]) then
     held_back[key] = true
     return false
   end

@@ -8,11 +8,10 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 import redis
 from msgspec.structs import force_setattr, replace
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import ResponseError
 
 from relay.calls import Facts
 from relay.connections import answered
-from relay.errors import Unavailable
 from relay.outbox import keys
 
 _GROUP: Final = "record"
@@ -103,28 +102,25 @@ class OutcomeReader:
 
     def read(self, *, most: int, abandoned: bool = False) -> list[StreamEntry | UnreadableEntry]:
         """New entries, or those that another reader left behind. Raises Unavailable."""
-        try:
-            entries = self._abandoned(most) if abandoned else self._new(most)
-        except ResponseError as error:
-            if not str(error).startswith("NOGROUP"):
-                raise Unavailable("Redis refused to read the outcomes") from None
-            self._create_group()
-            return []
-        except RedisError as error:
-            raise Unavailable(f"Redis did not answer: {type(error).__name__}") from None
+        with answered():
+            try:
+                entries = self._abandoned(most) if abandoned else self._new(most)
+            except ResponseError as error:
+                if not str(error).startswith("NOGROUP"):
+                    raise
+                self._create_group()
+                return []
         return [_entry(stream_id.decode(), fields) for stream_id, fields in entries if fields]
 
     def done(self, stream_ids: Sequence[str]) -> None:
         """Acknowledge and delete entries that are in Postgres. Raises Unavailable."""
         if not stream_ids:
             return
-        try:
+        with answered():
             pipeline = self._client.pipeline(transaction=True)
             pipeline.xack(keys.OUTCOMES, _GROUP, *stream_ids)
             pipeline.xdel(keys.OUTCOMES, *stream_ids)
             pipeline.execute()
-        except RedisError as error:
-            raise Unavailable(f"Redis did not answer: {type(error).__name__}") from None
 
     def _new(self, most: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
         reply: Any = self._client.xreadgroup(_GROUP, self._consumer, {keys.OUTCOMES: ">"}, count=most)
@@ -132,16 +128,15 @@ class OutcomeReader:
 
     def _abandoned(self, most: int) -> list[tuple[bytes, dict[bytes, bytes]]]:
         reply: Any = self._client.xautoclaim(keys.OUTCOMES, _GROUP, self._consumer, _ABANDONED_MS, "0-0", count=most)
-        return [entry for entry in reply[1] if entry[1]]
+        entries: list[tuple[bytes, dict[bytes, bytes]]] = reply[1]
+        return entries
 
     def _create_group(self) -> None:
         try:
             self._client.xgroup_create(keys.OUTCOMES, _GROUP, id="0", mkstream=True)
         except ResponseError as error:
             if not str(error).startswith("BUSYGROUP"):
-                raise Unavailable("Redis refused to create the reader group") from None
-        except RedisError as error:
-            raise Unavailable(f"Redis did not answer: {type(error).__name__}") from None
+                raise
 
 
 def backlog(client: redis.Redis) -> tuple[int, int]:

@@ -8,8 +8,9 @@ from importlib.resources import files
 from typing import Any, Final
 
 import redis
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
+from relay.connections import answered
 from relay.errors import Unavailable
 
 Arg = bytes | str | int
@@ -36,7 +37,7 @@ class Scripts:
 
     def run_all(self, calls: Sequence[Call]) -> list[Any]:
         """Run scripts in one round trip, in order. A script that Redis has forgotten is loaded and run again."""
-        try:
+        with answered():
             replies = self._send(calls)
             missing = [place for place, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
             if missing:
@@ -44,8 +45,6 @@ class Scripts:
                     self._client.script_load(_SOURCES[calls[place][0]].decode())
                 for place, reply in zip(missing, self._send([calls[place] for place in missing]), strict=True):
                     replies[place] = reply
-        except RedisError as error:
-            raise Unavailable(f"Redis did not answer: {type(error).__name__}") from None
         for reply in replies:
             if isinstance(reply, Exception):
                 raise Unavailable(f"Redis refused a script: {type(reply).__name__}") from None

@@ -1,9 +1,8 @@
 -- sweep: see to events whose end has come.
--- ARGV: most events. Reply: {units made urgent, contents shredded, events seen}.
+-- ARGV: most events. Reply: how many were seen.
 -- A unit that still waits gets a last attempt, past every gate; retained content of ended deliveries is shredded.
 
 local RECHECK = 30000  -- until the last attempt has been settled
-local urgent, shredded = 0, 0
 redis.call('DEL', P .. 'nothing')  -- see claim.lua: the first write must free memory
 
 local ids = redis.call('ZRANGEBYSCORE', P .. 'ends', '-inf', ms(NOW), 'LIMIT', 0, tonumber(ARGV[1]))
@@ -28,7 +27,6 @@ for _, id in ipairs(ids) do
       if at and tonumber(at) > URGENT then
         redis.call('ZADD', line, URGENT, id)
         index('relay', key)
-        urgent = urgent + 1
       end
     end
     again = math.min(again or unit_end, unit_end)
@@ -41,9 +39,8 @@ for _, id in ipairs(ids) do
     if values['z'] and tonumber(values['z']) > 0 then
       redis.call('DECRBY', P .. 'bytes:' .. values['a'], values['z'])
       redis.call('HSET', event, 'z', 0)
-      shredded = shredded + 1
     end
     if values['o'] == '0' then redis.call('DEL', event, P .. 'facts:' .. id) end
   end
 end
-return { urgent, shredded, #ids }
+return #ids

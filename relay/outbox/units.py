@@ -67,7 +67,7 @@ class Room(NamedTuple):
     """
 
     units: int
-    size_bytes: int = 32 * 1024 * 1024
+    size_bytes: int = 1 << 31
     probation_units: int = 1 << 31
     probation_bytes: int = 1 << 31
     full_accounts: tuple[str, ...] = ()

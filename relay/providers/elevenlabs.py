@@ -184,4 +184,6 @@ def _is_timely(timestamp: str, now_ms: int) -> bool:
 
 
 def _digest(body: bytes, secret: str, timestamp: str) -> str:
-    return hmac.digest(secret.encode(), f"{timestamp}.".encode("ascii") + body, "sha256").hex()
+    mac = hmac.new(secret.encode(), f"{timestamp}.".encode("ascii"), "sha256")
+    mac.update(body)
+    return mac.hexdigest()

@@ -198,4 +198,6 @@ def _has_failed(call: _Call) -> bool:
 
 
 def _digest(body: bytes, secret: str, timestamp: str) -> str:
-    return hmac.digest(secret.encode(), body + timestamp.encode("ascii"), "sha256").hex()
+    mac = hmac.new(secret.encode(), body, "sha256")
+    mac.update(timestamp.encode("ascii"))
+    return mac.hexdigest()

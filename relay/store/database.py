@@ -66,7 +66,7 @@ class Database:
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A transaction: committed at the end of the block, rolled back when the block raises."""
-        with _translated(), self.engine.begin() as connection:
+        with translated(), self.engine.begin() as connection:
             yield connection
 
     def close(self) -> None:
@@ -75,9 +75,10 @@ class Database:
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def translated() -> Iterator[None]:
     """Turn errors of executing statements into ours: where it happened is kept, the texts and values are not.
 
+    Within a transaction it is for who wants to say more of one of them: the transaction has failed all the same.
     SQLAlchemy's complaints about a statement that was never sent are mistakes of ours, and pass.
     """
     try:
@@ -94,7 +95,7 @@ def _translation(error: StatementError | PoolTimeout) -> SwitchhookError:
         return StatementRefused(type(error).__name__)
     sqlstate = cause.sqlstate
     if sqlstate == "23505":
-        return Conflict()
+        return Conflict(constraint=cause.diag.constraint_name)
     if sqlstate == "23503":
         return NotFound()
     if sqlstate is None:

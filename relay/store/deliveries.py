@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import Connection, exists, select, tuple_
+from sqlalchemy import Connection, Select, exists, select, tuple_
 
 from relay.store.snapshot import EndpointState
 from relay.store.tables import attempts, deliveries, endpoints, events
@@ -112,13 +112,9 @@ def page(
         .order_by(*(column.desc() for column in order))
         .limit(limit)
     )
-    wanted = {"account_id": account_id, "endpoint_id": endpoint_id, "event_id": event_id, "status": status}
-    for name, value in wanted.items():
-        if value is not None:
-            newest = newest.where(deliveries.c[name] == value)
-    if since is not None:
-        # The day as well: it is what partitions are chosen by.
-        newest = newest.where(deliveries.c.accepted_at >= since, deliveries.c.day >= since.astimezone(UTC).date())
+    newest = _narrowed(
+        newest, since=since, account_id=account_id, endpoint_id=endpoint_id, event_id=event_id, status=status
+    )
     if before is not None:
         newest = newest.where(tuple_(*order) < before)
     rows = [dict(row) for row in connection.execute(newest).mappings()]
@@ -140,15 +136,12 @@ def candidates(
     """Deliveries in the order in which they were accepted, from `since` on; `after` is the last one's `cursor`."""
     order = (deliveries.c.accepted_at, deliveries.c.event_id, deliveries.c.endpoint_id)
     oldest = select(deliveries).order_by(*order).limit(limit)
-    wanted = {"account_id": account_id, "endpoint_id": endpoint_id, "event_id": event_id, "status": status}
-    for name, value in wanted.items():
-        if value is not None:
-            oldest = oldest.where(deliveries.c[name] == value)
+    first = since if after is None else after[0]
+    oldest = _narrowed(
+        oldest, since=first, account_id=account_id, endpoint_id=endpoint_id, event_id=event_id, status=status
+    )
     if after is not None:
         oldest = oldest.where(tuple_(*order) > after)
-    if (first := after[0] if after is not None else since) is not None:
-        # The day as well: it is what partitions are chosen by.
-        oldest = oldest.where(deliveries.c.accepted_at >= first, deliveries.c.day >= first.astimezone(UTC).date())
     page, later = oldest.subquery("page"), deliveries.alias("later")
     same = (later.c.event_id == page.c.event_id) & (later.c.endpoint_id == page.c.endpoint_id)
     facts = [page.c[name] for name in Candidate.__struct_fields__ if name in page.c]
@@ -164,6 +157,17 @@ def candidates(
     )
     rows = connection.execute(of_page.order_by(page.c.accepted_at, page.c.event_id, page.c.endpoint_id))
     return [Candidate(**row) for row in rows.mappings()]
+
+
+def _narrowed(query: Select[Any], *, since: datetime | None, **wanted: str | None) -> Select[Any]:
+    """Only what has each wanted value in the column of that name and was accepted from `since` on; None is any."""
+    for name, value in wanted.items():
+        if value is not None:
+            query = query.where(deliveries.c[name] == value)
+    if since is not None:
+        # The day as well: it is what partitions are chosen by.
+        query = query.where(deliveries.c.accepted_at >= since, deliveries.c.day >= since.astimezone(UTC).date())
+    return query
 
 
 def _history(connection: Connection, rows: Sequence[dict[str, Any]]) -> defaultdict[tuple[str, str], list[Attempt]]:

@@ -38,7 +38,8 @@ def ensure(connection: Connection, today: date, days_ahead: int = DAYS_AHEAD) ->
 def missing(connection: Connection, today: date, *, days_ahead: int) -> list[str]:
     """The partitions of today and so many days after it that are not there, by name."""
     days = [today + timedelta(days=offset) for offset in range(days_ahead + 1)]
-    return [_name(table, day) for table in PARTITIONED for day in days if day not in _days(connection, table)]
+    present = {table: _days(connection, table) for table in PARTITIONED}
+    return [_name(table, day) for table in PARTITIONED for day in days if day not in present[table]]
 
 
 def drop_before(connection: Connection, day: date) -> list[str]:

@@ -6,17 +6,19 @@ in one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, RowMapping, Select, func, select
 
-from relay.errors import NotFound
+from relay.errors import Conflict, NotFound
 from relay.sealing import KeyRing
 from relay.store import accounts, endpoints, sealed
+from relay.store.database import translated
 from relay.store.endpoints import Endpoint
 from relay.store.ids import new_id, new_webhook_secret
 from relay.store.sealed import Target
@@ -24,6 +26,8 @@ from relay.store.tables import endpoints as endpoint_rows
 from relay.store.tables import template_ids, templates
 
 TemplateType = Literal["interview", "conversation"]
+# The index that keeps an agent to one template of an account.
+_ONE_TEMPLATE: Final = "templates_agent"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,7 +74,10 @@ def create(
     webhook_secret: str | None = None,
     content_retention_hours: int | None = None,
 ) -> NewTemplate:
-    """Make a template and, if there is a URL, its endpoint; a missing secret is generated. Raises NotFound."""
+    """Make a template and, if there is a URL, its endpoint; a missing secret is generated.
+
+    Raises NotFound, and Conflict `agent_taken` for an agent that another template of the account has.
+    """
     accounts.changed(connection, account_id)
     template_id = connection.execute(select(template_ids.next_value())).scalar_one()
     endpoint_id = None if client_webhook_url is None else new_id("ep")
@@ -87,7 +94,8 @@ def create(
         "sealed_secret": sealed.seal(ring, secret, purpose=sealed.TEMPLATE, row_id=template_id),
         "content_retention_hours": content_retention_hours,
     }
-    connection.execute(templates.insert().values(row))
+    with _one_template_for_an_agent():
+        connection.execute(templates.insert().values(row))
     endpoint = None
     if client_webhook_url is not None:
         endpoint = endpoints.create(
@@ -130,7 +138,7 @@ def update(
     agent_id: str | UnsetType | None = UNSET,
     content_retention_hours: int | UnsetType | None = UNSET,
 ) -> NewTemplate:
-    """Change what is given and leave the rest; `config` is replaced as a whole. Raises NotFound.
+    """Change what is given and leave the rest; `config` is replaced as a whole. Raises as `create` does.
 
     A URL of None unbinds the endpoint: nothing new goes there, what already waits still does. `endpoint` in the
     answer is the one that was made, if a first URL was given.
@@ -169,7 +177,9 @@ def update(
         )
         values["endpoint_id"] = endpoint.id
     values["sealed_secret"] = sealed.seal(ring, secret, purpose=sealed.TEMPLATE, row_id=template_id)
-    connection.execute(templates.update().where(templates.c.id == template_id).values(updated_at=func.now(), **values))
+    changed = templates.update().where(templates.c.id == template_id).values(updated_at=func.now(), **values)
+    with _one_template_for_an_agent():
+        connection.execute(changed)
     return NewTemplate(get(connection, ring, account_id=account_id, template_id=template_id), endpoint)
 
 
@@ -179,6 +189,18 @@ def delete(connection: Connection, *, account_id: str, template_id: int) -> None
     this = (templates.c.account_id == account_id) & (templates.c.id == template_id) & templates.c.deleted_at.is_(None)
     if not connection.execute(templates.update().where(this).values(deleted_at=func.now())).rowcount:
         raise NotFound("this account has no template by this id")
+
+
+@contextmanager
+def _one_template_for_an_agent() -> Iterator[None]:
+    try:
+        with translated():
+            yield
+    except Conflict as error:
+        if error.constraint != _ONE_TEMPLATE:
+            raise
+        text = "another template of this account has this agent; its events can go to one of them only"
+        raise Conflict(text, code="agent_taken", field="agentId", constraint=_ONE_TEMPLATE) from None
 
 
 def _active(account_id: str) -> Select[Any]:

@@ -1,7 +1,7 @@
 """Where processes leave their samples for whoever answers a scrape: a key each in Redis, gone 30 s after the last.
 
-The index is only a list of names to ask for. What it says of a process that has gone is taken out by the next scrape,
-and by every process that starts, so that it stays small where nobody ever scrapes.
+The index is only a list of names to ask for. A process that has gone is taken out of it by the next scrape; one that
+starts cuts it to the newest names, whoever they are, so that it stays small where nobody ever scrapes.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Exchange:
         self._client = client
 
     def tidy(self) -> None:
-        """Keep the newest names in the index."""
+        """Cut the index to its newest 128 names. Once per start is enough: a process has one name for its life."""
         with answered():
             self._client.zremrangebyrank(INDEX, 0, -_MOST_INDEXED - 1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from relay.connections import redis_client
@@ -24,7 +25,6 @@ class Publisher:
         self._process = process
         self._period_seconds = period_seconds
         self._stopping = threading.Event()
-        self._is_tidy = False
         self._is_failing = False
         self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
 
@@ -45,15 +45,15 @@ class Publisher:
             self._thread.join(_STOP_SECONDS)
 
     def _run(self) -> None:
-        is_last = False
-        while not is_last:
-            self._try()
-            is_last = self._stopping.wait(self._period_seconds)
-        self._try()
+        self._try(self._exchange.tidy)
+        self._try(self._publish)
+        while not self._stopping.wait(self._period_seconds):
+            self._try(self._publish)
+        self._try(self._publish)
 
-    def _try(self) -> None:
+    def _try(self, what: Callable[[], None]) -> None:
         try:
-            self._publish()
+            what()
         except Exception as error:
             # Once per outage: the log of a process that works must not fill with what it does beside its work.
             if not self._is_failing:
@@ -63,7 +63,4 @@ class Publisher:
             self._is_failing = False
 
     def _publish(self) -> None:
-        if not self._is_tidy:
-            self._exchange.tidy()
-            self._is_tidy = True
         self._exchange.publish(self._process, samples.encode(samples.take(metrics.REGISTRY)))

@@ -69,6 +69,20 @@ def test_says_that_the_connection_ends_when_a_body_was_not_read(stack: Stack, cu
     connection.close()
 
 
+@pytest.mark.parametrize(
+    ("path", "status"), [("/api/v1/nothing", 404), ("/api/convagents/nothing", 404), ("/metrics", 405)]
+)
+def test_says_so_outside_the_ingress_too(stack: Stack, path: str, status: int) -> None:
+    """Whoever has a wrong address loses no request to the right one; without a body the connection stays."""
+    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.port, timeout=3)
+    for body, said in ((None, None), (b"{" * 100_000, "close")):
+        connection.request("POST", path, body)
+        answer = connection.getresponse()
+        answer.read()
+        assert (answer.status, answer.getheader("Connection")) == (status, said)
+    connection.close()
+
+
 def test_keeps_the_connection_when_the_body_was_read(stack: Stack, customer: Customer) -> None:
     """Also after a refusal."""
     source = customer.source("retell")

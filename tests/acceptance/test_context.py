@@ -205,6 +205,18 @@ def test_a_disabled_endpoint_is_not_asked(stack: Stack, customer: Customer, serv
     assert server.asked == []
 
 
+def test_a_question_to_our_own_context_is_stopped(stack: Stack, customer: Customer) -> None:
+    """A7: at the first round, or each question would hold another until all 32 places were taken."""
+    made = customer.template(stack.url + PATH)
+    counter = "switchhook_relay_context_requests_total"
+    before = stack.scrape().get(counter, 0)
+
+    assert_refused(ask(stack, made), 502, "context_failed")
+
+    assert stack.scrape()[counter] == before + 2
+    assert_refused(ask(stack, made, headers={"Switchhook-Event": "elevenlabs.context"}), 508, "loop_detected")
+
+
 def test_takes_32_questions_at_once(stack: Stack, customer: Customer, server: Answering) -> None:
     """The next one is told to come again in a second; the others get their answers."""
     made = customer.template(server.url)

@@ -12,7 +12,7 @@ import pytest
 
 from relay.demo.embedded import EmbeddedPostgres, Scratch
 from relay.outbox import keys
-from relay.queues import CHARGE, ENDS, KICK, RELAY, celery_app
+from relay.queues import CHARGE, KICK, RELAY, celery_app
 from tests.couriers import HeldReceiver
 from tests.customers import Customer
 from tests.receiver import Receiver
@@ -43,7 +43,7 @@ def commotion(stack: Stack) -> Iterator[None]:
             waiting: Any = stack.redis.zrange(keys.ENDS, 0, -1)
             if waiting:
                 stack.redis.zadd(keys.ENDS, dict.fromkeys(waiting, int(time.time() * 1000)), xx=True)
-            for task in (KICK, CHARGE, ENDS):
+            for task in (KICK, CHARGE):
                 app.send_task(task)
 
     ringing = threading.Thread(target=ring, name="commotion")

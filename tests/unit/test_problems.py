@@ -16,6 +16,7 @@ from relay.errors import (
     Conflict,
     EncodingRefused,
     EventIgnored,
+    LoopDetected,
     NotFound,
     OverQuota,
     PayloadError,
@@ -41,6 +42,7 @@ from relay.problems import envelope, problem, retry_after
         (EncodingRefused(), 415, "content_encoding_refused", "Unsupported encoding"),
         (Unavailable(), 503, "unavailable", "Unavailable"),
         (OverQuota(), 503, "over_quota", "Unavailable"),
+        (LoopDetected(), 508, "loop_detected", "Loop detected"),
         (Unauthorized(code="secret_missing"), 401, "secret_missing", "Not authorized"),
     ],
 )

@@ -172,7 +172,7 @@ def test_another_accounts_secret_proves_nothing(target: Target) -> None:
 def test_both_secrets_are_good_during_a_rotation(target: Target) -> None:
     """A9: the new one and the old one prove, a third does not; the old one stops when it is taken away.
 
-    A process sees a change within a second. Until then it may refuse a secret that was given this moment.
+    A process sees a change when its gauge looks, every two seconds. Until then it may refuse a new secret.
     """
     old = target.source.secret
 

@@ -158,15 +158,18 @@ def test_session_of_the_api_is_completed_in_place(database: Database, account_id
     assert [row.session_id for row in ledger] == [pending.id]
 
 
-def test_second_conversation_under_one_session_id_is_charged_too(database: Database, account_id: str) -> None:
+@pytest.mark.parametrize("second_name", ["second", "session-0"])
+def test_second_conversation_under_one_session_id_is_charged_too(
+    database: Database, account_id: str, second_name: str
+) -> None:
     """A session id that is used twice does not block the second call: it becomes a session of its own."""
     with database.begin() as connection:
         pending = sessions.create(connection, account_id=account_id, provider="elevenlabs")
-    for conversation in ("first", "second"):
+    for conversation in ("first", second_name):
         write(database, ended(account_id, conversation, provider="elevenlabs", session_id=pending.id))
     found, ledger = rows(database, account_id)
     assert len(found) == len(ledger) == 2
-    second = derived_session_id(account_id, "elevenlabs", "second")
+    second = derived_session_id(account_id, "elevenlabs", second_name)
     assert {session.id for session in found} == {pending.id, second}
 
 

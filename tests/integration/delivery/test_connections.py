@@ -18,7 +18,7 @@ import pytest
 from relay.delivery.retry import AttemptResult, Failure
 from relay.delivery.transport import Transport
 from tests.certificates import Certificates
-from tests.raw_server import LOOPBACK, OK, Serve, close, finish, hang, post, read_request, request_to, saying
+from tests.raw_server import LOOPBACK, OK, Serve, Server, close, finish, hang, post, read_request, request_to, saying
 
 DELIVERED = AttemptResult(status=200)
 
@@ -170,9 +170,13 @@ def test_of_a_names_addresses_only_the_allowed_are_connected_to(serve: Serve) ->
 
 
 def test_proxies_and_netrc_of_the_environment_have_no_effect(
-    serve: Serve, transport: Transport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    serve: Serve,
+    transport: Transport,
+    certificates: Certificates,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A process that was started in some shell sends to its receivers, with its own headers."""
+    """A process that was started in some shell sends to its receivers, with its own headers, over TLS or without."""
     seen: list[bytes] = []
 
     def answer(connection: socket.socket) -> None:
@@ -187,9 +191,10 @@ def test_proxies_and_netrc_of_the_environment_have_no_effect(
         monkeypatch.setenv(name, proxy.url)
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    assert post(transport, serve(answer).url).result == DELIVERED
+    for context in (None, certificates.context("good")):
+        assert post(transport, serve(answer, context=context).url, deadline_ms=3_000).result == DELIVERED
     assert proxy.connections == 0
-    assert b"authorization" not in seen[0].lower()
+    assert [b"authorization" in request.lower() for request in seen] == [False, False]
 
 
 # -- TLS
@@ -228,11 +233,34 @@ def test_an_authority_that_was_not_configured_proves_nothing(serve: Serve, certi
 def test_old_versions_of_tls_are_refused(
     serve: Serve, transport: Transport, certificates: Certificates, version: str
 ) -> None:
-    """TLS 1.2 is the oldest that is spoken."""
+    """TLS 1.2 is the oldest that is spoken; whoever takes an older one reaches this very server."""
     context = certificates.context("good")
+    _speak_only(context, version)
+    server = serve(saying(OK), context=context)
+    try:
+        spoken = _version_of_a_permissive_client(server, version)
+    except ssl.SSLError:
+        pytest.skip(f"this build of OpenSSL does not speak {version}, whatever it is allowed")
+    assert spoken == version.replace("_", ".")
+    assert post(transport, server.url).result == AttemptResult(failure=Failure.TLS_FAILED)
+
+
+def _speak_only(context: ssl.SSLContext, version: str) -> None:
     context.set_ciphers("ALL:@SECLEVEL=0")
     context.minimum_version = context.maximum_version = ssl.TLSVersion[version]
-    assert post(transport, serve(saying(OK), context=context).url).result == AttemptResult(failure=Failure.TLS_FAILED)
+
+
+def _version_of_a_permissive_client(server: Server, version: str) -> str | None:
+    """The version that a client which takes anything agrees on. Raises SSLError if there is none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    _speak_only(context, version)
+    with (
+        socket.create_connection(("127.0.0.1", server.port), timeout=10) as plain,
+        context.wrap_socket(plain) as connection,
+    ):
+        return connection.version()
 
 
 def test_a_receiver_that_speaks_no_tls_is_a_tls_failure(serve: Serve, transport: Transport) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -16,7 +17,7 @@ from standardwebhooks import Webhook
 
 from relay.connections import redis_client as connect_redis
 from relay.delivery import courier as courier_module
-from relay.delivery.load import SLOTS
+from relay.delivery.load import SLOTS, Load
 from relay.delivery.retry import MAX_ATTEMPTS, SCHEDULE
 from relay.demo.embedded import EmbeddedRedis, Scratch, start_redis
 from relay.outbox import Outbox, Room, keys
@@ -381,6 +382,22 @@ def test_endpoints_that_hang_leave_slots_to_those_that_have_answered(
     assert len(held.posts) <= SLOTS // 2
     held.may_answer.set()
     relay.await_settled(accepted=1651, delivered=1651)
+
+
+def test_a_full_courier_rings_for_the_others_once_a_second(redis_client: redis.Redis, receiver: Receiver) -> None:
+    """Not at each round trip: a bell is a message through the broker, and one wakes whoever has room."""
+    bells: list[float] = []
+    relay = Relay(redis_client, load=Load(slots=4), on_more=lambda: bells.append(time.monotonic()))
+    receiver.usual_reply(200, delay_seconds=0.01)
+    endpoint_id = relay.endpoint(receiver)
+    for _ in range(200):
+        relay.accept(endpoint_id, rings=False)
+    began = time.monotonic()
+    relay.start()
+    relay.await_settled(accepted=200, delivered=200)
+    took_seconds = time.monotonic() - began
+    relay.close()
+    assert 1 <= len(bells) <= took_seconds + 1
 
 
 # -- stopping

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import itertools
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final
 
 import pytest
@@ -62,11 +63,13 @@ def everywhere(serve: Serve) -> Server:
 
 
 def test_a_thousand_alternations_reach_nothing_inside(serve: Serve, everywhere: Server, names: Rebinding) -> None:
-    """A2: public, inside, public, inside: nothing that is not public is connected to, and nothing public is refused."""
-    try:
+    """A2: public, inside, public, inside: nothing that is not public is connected to, and nothing public is refused.
+
+    Without IPv6 nobody can listen there, and everything else holds.
+    """
+    inside: Server | None = None
+    with suppress(OSError):
         inside = serve(saying(OK), host="::", port=everywhere.port)
-    except OSError:
-        pytest.skip("this machine has no IPv6")
     transport = Transport(allow=ALLOW, user_agent="Switchhook/test", lookup=names)
     url = f"http://rebinding.example:{everywhere.port}/"
     others = itertools.cycle(INSIDE)
@@ -77,7 +80,8 @@ def test_a_thousand_alternations_reach_nothing_inside(serve: Serve, everywhere: 
         assert post(transport, url).result == AttemptResult(failure=Failure.TARGET_REFUSED)
     close(transport)
     assert names.asked == ALTERNATIONS
-    assert (everywhere.connections, inside.connections) == (ALTERNATIONS // 2, 0)
+    assert everywhere.connections == ALTERNATIONS // 2
+    assert inside is None or inside.connections == 0
 
 
 @pytest.mark.parametrize("other", INSIDE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import redis
@@ -19,6 +19,7 @@ from relay.queues import BILLING, RELAY
 from relay.settings import Settings
 from relay.store import accounts, charges, deliveries, rate_cards, sessions
 from relay.store.database import Database, migrate
+from relay.telemetry import logs, metrics
 from workers.charge import ChargeLane
 from workers.record import RecordLane
 
@@ -66,6 +67,21 @@ def commit(
         [Admission(facts.event_id, account_id, encode_facts(facts), sealed, 96 * HOUR_MS, 95 * HOUR_MS, 1 << 30, units)]
     )
     return facts.event_id
+
+
+def test_an_idle_lane_looks_for_itself_when_its_bell_rings(
+    outbox: Outbox, database: Database, account_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between bells it only asks whether something is due, by a clock that it may know badly."""
+    lane = ChargeLane(outbox, database)
+    assert not lane.step()
+    commit(outbox, account_id, 1)
+    monkeypatch.setattr(outbox, "is_due", lambda _: False)
+    lane.step()
+    assert outbox.audit(BILLING).waiting == 1
+    lane.expect()
+    lane.step()
+    assert outbox.audit(BILLING).waiting == 0
 
 
 def test_charges_what_waits_and_settles_it(outbox: Outbox, database: Database, account_id: str) -> None:
@@ -226,6 +242,40 @@ def test_undecodable_and_refused_outcomes_are_set_aside(
     with database.begin() as connection:
         assert connection.execute(text("SELECT count(*) FROM events")).scalar_one() == 2
         assert connection.execute(text("SELECT count(*) FROM deliveries")).scalar_one() == 0
+
+
+def test_what_waits_for_postgres_is_alarmed_and_counted_once(
+    outbox: Outbox,
+    redis_client: redis.Redis,
+    database: Database,
+    account_id: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The same batch comes to the lane again and again until it can be recorded."""
+    alarms: list[str] = []
+    monkeypatch.setattr(logs, "alarm", lambda event, **_: alarms.append(event))
+    counted: list[tuple[str, int]] = []
+    monkeypatch.setattr(metrics, "record_recorded", lambda result, count: counted.append((result, count)))
+    lane = record_lane(redis_client, database, [])
+    drain(lane)
+    counted.clear()
+    commit(outbox, account_id, 1)
+    redis_client.xadd(keys.OUTCOMES, {"o": b"\xff rubbish"})
+
+    with monkeypatch.context() as away:
+        away.setattr(database, "begin", unavailable)
+        for _ in range(3):
+            with pytest.raises(Unavailable):
+                lane.step()
+    drain(lane)
+
+    assert alarms == ["outcome_unreadable"]
+    assert [pair for pair in counted if pair[1]] == [("recorded", 1), ("refused", 1)]
+
+
+def unavailable() -> NoReturn:
+    """Be a Postgres that is away."""
+    raise Unavailable
 
 
 def test_answer_of_410_is_reported_once_recorded(

@@ -11,6 +11,7 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from relay.delivery.guard import checked_url, is_allowed, is_public, resolve_checked
+from relay.delivery.resolver import Lookup
 from relay.delivery.url import MAX_URL_CHARS, checked_destination
 from relay.errors import TargetRefused
 
@@ -545,12 +546,12 @@ def test_rebuilds_or_refuses_any_text(host: str, path: str) -> None:
     assert checked_url(rebuilt) == rebuilt
 
 
-def _resolver(*addresses: str) -> Any:
-    def resolve(host: str, port: int | None, **_: object) -> list[tuple[Any, ...]]:
-        assert (host, port) == ("xn--bcher-kva.example", 8443)
-        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in addresses]
+def _lookup(*addresses: str) -> Lookup:
+    def look_up(host: str) -> tuple[str, ...]:
+        assert host == "xn--bcher-kva.example"
+        return addresses
 
-    return resolve
+    return look_up
 
 
 _NAMED = "https://b\u00fccher.example:8443/"
@@ -567,7 +568,7 @@ _NAMED_REBUILT = "https://xn--bcher-kva.example:8443/"
 )
 def test_takes_a_name_whose_addresses_are_all_permitted(addresses: tuple[str, ...], allow: tuple[str, ...]) -> None:
     """A name passes if every address of it is public or allowed; the resolver is asked in ASCII."""
-    assert resolve_checked(_NAMED, allow=allow, resolver=_resolver(*addresses)) == _NAMED_REBUILT
+    assert resolve_checked(_NAMED, allow=allow, lookup=_lookup(*addresses)) == _NAMED_REBUILT
 
 
 @pytest.mark.parametrize(
@@ -584,20 +585,21 @@ def test_takes_a_name_whose_addresses_are_all_permitted(addresses: tuple[str, ..
 def test_refuses_a_name_with_any_bad_address(addresses: tuple[str, ...]) -> None:
     """One bad address among good ones refuses the name."""
     with pytest.raises(TargetRefused) as caught:
-        resolve_checked(_NAMED, resolver=_resolver(*addresses), field="clientWebhookUrl")
+        resolve_checked(_NAMED, lookup=_lookup(*addresses), field="clientWebhookUrl")
     assert (caught.value.code, caught.value.field) == ("target_refused", "clientWebhookUrl")
     assert "10.0.0.1" not in str(caught.value)
 
 
 @pytest.mark.parametrize("error", [socket.gaierror(-2, "unknown"), TimeoutError(), UnicodeError("label too long")])
-def test_says_when_a_name_does_not_resolve(error: Exception) -> None:
+def test_says_when_a_name_does_not_resolve(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """A resolver's failure is a refusal with a code of its own."""
 
     def fail(*_: object, **__: object) -> list[tuple[Any, ...]]:
         raise error
 
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
     with pytest.raises(TargetRefused) as caught:
-        resolve_checked(_NAMED, resolver=fail)
+        resolve_checked(_NAMED)
     assert (caught.value.code, caught.value.field) == ("target_unresolvable", "url")
     assert caught.value.__context__ is None
 
@@ -605,21 +607,21 @@ def test_says_when_a_name_does_not_resolve(error: Exception) -> None:
 def test_says_when_a_name_has_no_address() -> None:
     """An empty answer counts as unresolvable, not as nothing bad found."""
     with pytest.raises(TargetRefused) as caught:
-        resolve_checked(_NAMED, resolver=_resolver())
+        resolve_checked(_NAMED, lookup=_lookup())
     assert caught.value.code == "target_unresolvable"
 
 
 def test_asks_no_resolver_about_addresses() -> None:
     """An address in the URL is judged as it stands."""
 
-    def never(*_: object, **__: object) -> list[tuple[Any, ...]]:
+    def never(host: str) -> tuple[str, ...]:
         raise AssertionError("an address was resolved")
 
-    assert resolve_checked("https://[2606:4700::1]/", resolver=never) == "https://[2606:4700::1]/"
+    assert resolve_checked("https://[2606:4700::1]/", lookup=never) == "https://[2606:4700::1]/"
     with pytest.raises(TargetRefused):
-        resolve_checked("https://10.0.0.1/", resolver=never)
+        resolve_checked("https://10.0.0.1/", lookup=never)
     with pytest.raises(TargetRefused):
-        resolve_checked("http://1.1.1.1/", https_only=True, resolver=never)
+        resolve_checked("http://1.1.1.1/", https_only=True, lookup=never)
 
 
 def test_resolves_with_the_systems_resolver() -> None:

@@ -15,7 +15,6 @@ def answer(*, waiting: bool, claims: int | None = None) -> Claims:
 def test_nothing_is_held_while_no_suspect_waits() -> None:
     """The ordinary case costs nothing."""
     quarantine = Quarantine()
-    quarantine.started(10.0)
     quarantine.saw(answer(waiting=False, claims=1), 10.0)
     assert not quarantine.holds(10.0, 5)
     assert not quarantine.is_due(10.0)
@@ -24,7 +23,7 @@ def test_nothing_is_held_while_no_suspect_waits() -> None:
 def test_waits_a_second_for_what_flies_and_no_longer() -> None:
     """A request that has been in flight for a second did not kill its process: it may go on hanging."""
     quarantine = Quarantine()
-    quarantine.started(10.0)
+    quarantine.saw(answer(waiting=False, claims=1), 10.0)
     quarantine.saw(answer(waiting=True), 10.1)
     assert quarantine.is_due(10.1)
     assert quarantine.holds(10.9, 5)
@@ -42,7 +41,6 @@ def test_suspect_flies_alone_and_then_the_others_have_their_turn() -> None:
     """A second alone, four for everyone else, then the next suspect."""
     quarantine = Quarantine()
     quarantine.saw(answer(waiting=True, claims=3), 10.0)
-    quarantine.started(10.0)
     assert quarantine.holds(10.5, 1)
     assert not quarantine.holds(11.1, 1)
     assert not quarantine.is_due(14.9)
@@ -59,7 +57,6 @@ def test_suspect_that_lands_early_holds_nobody() -> None:
 def test_units_about_to_be_sent_count_as_flying() -> None:
     """What was claimed a moment ago is waited for, though an older request has long proved harmless."""
     quarantine = Quarantine()
-    quarantine.started(10.0)
-    quarantine.saw(answer(waiting=True), 20.0)
-    quarantine.started(20.0)
+    quarantine.saw(answer(waiting=False, claims=1), 10.0)
+    quarantine.saw(answer(waiting=True, claims=1), 20.0)
     assert quarantine.holds(20.5, 257)

@@ -152,6 +152,32 @@ def test_one_slow_answer_is_forgiven(monkeypatch: pytest.MonkeyPatch) -> None:
         assert answers(it, "good.example") == {"good.example": ADDRESS}
 
 
+def test_a_failed_answer_leaves_the_one_before_in_force(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server that fails for a moment stops no delivery to a name that it has answered before."""
+    with resolving() as (it, servers):
+        it.ask("good.example")
+        answers(it, "good.example")
+        monkeypatch.setattr(resolver, "_FRESH_SECONDS", 0.0)
+        servers.unknown.add("good.example")
+        assert it.known("good.example") == ADDRESS
+        assert answers(it, "good.example") == {"good.example": ()}
+        assert it.known("good.example") == ADDRESS
+
+
+def test_goes_on_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container has as many as it may: the name is asked for as soon as one can be had."""
+
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with resolving() as (it, _):
+        with monkeypatch.context() as scarce:
+            scarce.setattr(threading.Thread, "start", refuse)
+            it.ask("good.example")
+        it.ask("good.example")
+        assert answers(it, "good.example") == {"good.example": ADDRESS}
+
+
 def test_an_error_of_the_lookup_is_an_unknown_name() -> None:
     """And its thread goes on: without threads no name would ever be asked for again."""
     it = Resolver(fail)

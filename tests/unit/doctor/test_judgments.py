@@ -165,8 +165,9 @@ def postgres(**changes: Any) -> ServerFacts:
         (surroundings.judged_proxies(["HTTPS_PROXY"]), WARN),
         (surroundings.judged_http(allowed=False), OK),
         (surroundings.judged_http(allowed=True), WARN),
-        (surroundings.judged_token(is_set=True), OK),
-        (surroundings.judged_token(is_set=False), WARN),
+        (surroundings.judged_token(is_set=True, is_development=False), OK),
+        (surroundings.judged_token(is_set=False, is_development=False), WARN),
+        (surroundings.judged_token(is_set=False, is_development=True), WARN),
     ],
 )
 def test_the_rest(finding: Finding, level: Level) -> None:

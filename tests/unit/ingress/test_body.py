@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from relay.errors import BadRequest, BodyTooLarge, EncodingRefused
-from relay.ingress.body import AUDIO_LIMIT_BYTES, read_body
+from relay.ingress.body import AUDIO_LIMIT_BYTES, closing, read_body
 
 LIMIT = 1_000
 AUDIO = b'{"type":"post_call_audio","data":{"full_audio":"'
@@ -56,6 +56,22 @@ def test_reads_up_to_the_limit(size: int, piece: int, request_of: Any) -> None:
     """Byte for byte, however the server hands it over."""
     body = bytes(n % 251 for n in range(size))
     assert read_body(request_of(body, piece=piece), limit_bytes=LIMIT) == body
+
+
+@pytest.mark.parametrize("request_of", [sized, chunked])
+def test_the_connection_ends_with_a_body_that_was_not_read(request_of: Any) -> None:
+    """To its end: one that is over the limit was not either."""
+    read, unread, over = (request_of(bytes(size)) for size in (LIMIT, LIMIT, LIMIT + 1))
+    read_body(read, limit_bytes=LIMIT)
+    with pytest.raises(BodyTooLarge):
+        read_body(over, limit_bytes=LIMIT)
+    assert [closing(request) for request in (read, unread, over)] == [{}, *[{"Connection": "close"}] * 2]
+
+
+@pytest.mark.parametrize("length", [None, "", 0])
+def test_a_request_without_a_body_ends_no_connection(length: Any) -> None:
+    """There is nothing to read."""
+    assert closing(environ(Stream(b""), length)) == {}
 
 
 @pytest.mark.parametrize("size", [LIMIT + 1, LIMIT * 50])

@@ -233,6 +233,29 @@ def test_a_session_of_another_account_is_just_a_number() -> None:
     assert facts.session_id >= DERIVED_SESSION_BASE
 
 
+@pytest.mark.parametrize("owner", [None, 1])
+def test_a_session_is_looked_for_once(monkeypatch: pytest.MonkeyPatch, owner: int | None) -> None:
+    """Whether there is one or not: Redis is asked each time."""
+    asked: list[int] = []
+
+    def template_of_session(_: InMemory, account_id: str, session_id: int) -> int | None:
+        assert account_id == "acc_1"
+        asked.append(session_id)
+        return owner
+
+    monkeypatch.setattr(InMemory, "template_of_session", template_of_session)
+    assert (canary(ONE, {"sessionId": 50}).session_id == 50) == (owner is not None)
+    assert asked == [50]
+
+
+def test_a_conversation_may_be_named_as_we_name_those_without_a_name() -> None:
+    """It is that conversation, and not the session that the body names besides."""
+    told = DERIVED_SESSION_BASE + 7
+    assert canary(ONE, {"sessionId": told}).session_id == told
+    named = canary(ONE, {"sessionId": told, "conversationId": "session-12"})
+    assert named.session_id == derived_session_id("acc_1", "elevenlabs", "session-12")
+
+
 @pytest.mark.parametrize(
     ("secret", "code"), [(None, "secret_missing"), ("", "secret_missing"), ("wrong", "secret_invalid")]
 )

@@ -67,6 +67,14 @@ def test_answers_as_flask_does(ours: FlaskClient, flasks: FlaskClient, method: s
     assert (answer.status_code, answer.data) == (usual.status_code, usual.data)
 
 
+def test_a_route_that_was_moved_is_not_served_at_its_old_address() -> None:
+    """The shortcut has the path written a second time; the two must be the same."""
+    app = IngressApp("ours", hot_endpoint="hot")
+    app.add_url_rule("/api/v2/webhooks/<provider>/<source_id>", "hot", lambda **_: "", methods=["POST"])
+    with pytest.raises(RuntimeError, match="/api/v2/webhooks"):
+        app.test_client().post("/api/v1/webhooks/elevenlabs/src_1")
+
+
 def test_leaves_no_cycle_behind(ours: FlaskClient) -> None:
     """What Python's collector has to find, it stops every thread for."""
 

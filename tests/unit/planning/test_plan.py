@@ -125,7 +125,7 @@ def test_the_disk_holds_a_day_and_the_copy_of_a_rewrite() -> None:
 
 def test_the_rules_are_those_of_the_code() -> None:
     """What the plan repeats, because it must not depend on it, is what the code says."""
-    assert estimate.FULL_SHARE == pressure._FULL_SHARE
+    assert estimate.FULL_SHARE == pressure.FULL_SHARE
     assert estimate.CLAIM_EVENTS == courier_load._MOST_PER_CLAIM
     assert estimate.CLAIM_BYTES == courier_load._MOST_BYTES_PER_CLAIM
     assert estimate.COMMIT_BYTES == commit._GROUP_BYTES

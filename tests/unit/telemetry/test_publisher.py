@@ -148,6 +148,16 @@ def test_publishes_at_once_again_and_again_and_at_the_end(scripted: ScriptedExch
     assert scripted.published == 2
 
 
+def test_a_process_that_starts_cuts_the_index(exchange: Exchange, client: redis.Redis) -> None:
+    """Once, before its own name is added: idle processes cost Redis no more."""
+    publish(exchange, *(f"worker@host:{pid}" for pid in range(140)))
+    publisher = Publisher(exchange, WEB, period_seconds=3600)
+    publisher.start()
+    publisher.stop()
+    assert client.zcard(INDEX) == 128 + 1
+    assert client.zrange(INDEX, -1, -1) == [WEB.encode()]
+
+
 def test_an_outage_is_told_once(publisher: Publisher, scripted: ScriptedExchange, warnings: list[str]) -> None:
     """And the next one again."""
     scripted.is_down = True

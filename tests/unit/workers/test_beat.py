@@ -34,7 +34,7 @@ def test_everything_that_is_scheduled_is_done_by_a_worker() -> None:
     scheduled = set(beat._SCHEDULE)
     ours = {name for name in tasks if not name.startswith("celery.")}
     assert scheduled == ours
-    assert {queues.ENDS, queues.MIRROR, queues.PARTITIONS, queues.RETENTION, queues.REWRITE} < scheduled
+    assert {queues.LOST, queues.MIRROR, queues.PARTITIONS, queues.RETENTION, queues.REWRITE} < scheduled
 
 
 def test_tasks_carry_no_arguments_and_keep_no_results() -> None:

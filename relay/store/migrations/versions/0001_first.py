@@ -79,9 +79,6 @@ CREATE TABLE endpoints (
     CHECK (template_id IS NULL OR source_id IS NULL)
 );
 -- A template and its endpoint are made together, whichever comes first.
--- One agent, one template: an event that names the agent must find one place to go.
-CREATE UNIQUE INDEX templates_agent ON templates (account_id, provider, agent_id)
-    WHERE agent_id IS NOT NULL AND deleted_at IS NULL;
 ALTER TABLE templates ADD FOREIGN KEY (account_id, endpoint_id) REFERENCES endpoints (account_id, id)
     DEFERRABLE INITIALLY DEFERRED;
 
