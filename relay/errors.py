@@ -7,25 +7,36 @@ SwitchhookError                      500 internal_error
 ├── BadRequest                       400 bad_request           (names the field)
 │   ├── PayloadError                 400 body_invalid          the provider's body lacks a fact that is needed
 │   ├── TargetRefused                400 target_refused        an address that must not be called (also a ValueError)
+│   ├── ValidationFailed             400 validation_error      names every field that is wrong
 │   └── BillingError                 400 billing_value_invalid money, prices and rate cards (in billing.money)
 ├── Unauthorized                     401 signature_invalid
+├── Forbidden                        403 insufficient_permissions
 ├── NotFound                         404 not_found
 ├── Conflict                         409 conflict
+│   └── ProviderNotConfigured        409 provider_not_configured  there is no key for this provider
+├── ContentGone                      410 content_gone          it was delivered, has expired, or was erased
 ├── BodyTooLarge                     413 body_too_large
-├── LoopDetected                     508 loop_detected         our own delivery came back to us
 ├── EncodingRefused                  415 content_encoding_refused
+├── KeyReused                        422 idempotency_key_reused
+├── RateLimited                      429 rate_limited
+├── NotImplementedYet                501 not_implemented
 ├── ContextFailed                    502 context_failed        the customer's server gave an agent no usable answer
 │   └── ContextTimedOut              504 context_timeout
-└── Unavailable                      503 unavailable           nothing was stored; the sender should try again
-    ├── OverQuota                    503 over_quota            this account holds too many undelivered bytes
-    ├── BodiesFull                   503 bodies_full           this process is reading too many large bodies
-    └── ContextBusy                  503 context_busy          too many agents wait for their answers
+├── ProviderFailed                   502 provider_failed       a provider's API refused; the same again would be too
+├── Unavailable                      503 unavailable           nothing was stored; the sender should try again
+│   ├── OverQuota                    503 over_quota            this account holds too many undelivered bytes
+│   ├── BodiesFull                   503 bodies_full           this process is reading too many large bodies
+│   ├── ContextBusy                  503 context_busy          too many agents wait for their answers
+│   └── ProviderUnavailable          503 provider_unavailable  a provider's API does not answer, or is busy
+└── LoopDetected                     508 loop_detected         our own delivery came back to us
 
 `code` is stable and may be shown to tenants; the text says what to do next. Text never quotes a body.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 
@@ -76,11 +87,42 @@ class TargetRefused(BadRequest, ValueError):
     code = "target_refused"
 
 
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """What is wrong with one field: its path, what it must be, and a stable code."""
+
+    path: str
+    message: str
+    code: str
+
+    def to_json(self) -> dict[str, str]:
+        """As it is shown."""
+        return {"path": self.path, "message": self.message, "code": self.code}
+
+
+class ValidationFailed(BadRequest):
+    """The request has fields that are wrong; each is named."""
+
+    code = "validation_error"
+
+    def __init__(self, issues: Sequence[Issue]) -> None:
+        self.issues = tuple(issues)
+        said = "; ".join(f"{issue.path}: {issue.message}" if issue.path else issue.message for issue in self.issues)
+        super().__init__(said or None, field=self.issues[0].path or None if self.issues else None)
+
+
 class Unauthorized(SwitchhookError):
     """The proof of the sender is missing or wrong; check the secret of this source or template."""
 
     status = 401
     code = "signature_invalid"
+
+
+class Forbidden(SwitchhookError):
+    """This API key may not do this."""
+
+    status = 403
+    code = "insufficient_permissions"
 
 
 class NotFound(SwitchhookError):
@@ -107,6 +149,44 @@ class Conflict(SwitchhookError):
         super().__init__(detail, code=code, field=field)
         # The rule of the database that refused it, by its name, where one did.
         self.constraint = constraint
+
+
+class ProviderNotConfigured(Conflict):
+    """There is no API key for this provider: store your own, or have the operator set one."""
+
+    code = "provider_not_configured"
+
+
+class ContentGone(SwitchhookError):
+    """The content is not kept any more: it was delivered, its retention has ended, or it was erased."""
+
+    status = 410
+    code = "content_gone"
+
+
+class KeyReused(SwitchhookError):
+    """This Idempotency-Key was sent with another request; take a new one for each."""
+
+    status = 422
+    code = "idempotency_key_reused"
+
+
+class RateLimited(SwitchhookError):
+    """This API key has made as many requests as it may in a minute; Retry-After says when to go on."""
+
+    status = 429
+    code = "rate_limited"
+
+    def __init__(self, *, retry_after_seconds: int) -> None:
+        super().__init__()
+        self.retry_after_seconds = retry_after_seconds
+
+
+class NotImplementedYet(SwitchhookError):
+    """This is not built yet."""
+
+    status = 501
+    code = "not_implemented"
 
 
 class BodyTooLarge(SwitchhookError):
@@ -150,6 +230,31 @@ class Unavailable(SwitchhookError):
     status = 503
     code = "unavailable"
     retry_after_seconds = 5
+
+
+class ProviderFailed(SwitchhookError):
+    """The provider's API refused this; sending the same again would change nothing.
+
+    `provider_status` is its HTTP status, None when its answer made no sense; `fields` the fields of our request that
+    it named, as far as it named any. Its texts are not kept: they may quote what was sent.
+    """
+
+    status = 502
+    code = "provider_failed"
+
+    def __init__(
+        self, detail: str | None = None, *, code: str | None = None, provider_status: int | None = None,
+        fields: Sequence[str] = (),
+    ) -> None:  # fmt: skip
+        super().__init__(detail or "the provider's API refused this", code=code)
+        self.provider_status = provider_status
+        self.fields = tuple(fields)
+
+
+class ProviderUnavailable(Unavailable):
+    """The provider's API does not answer, or is too busy; try again shortly."""
+
+    code = "provider_unavailable"
 
 
 class OverQuota(Unavailable):

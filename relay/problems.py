@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from relay.errors import SwitchhookError
+from relay.errors import SwitchhookError, ValidationFailed
 
 PROBLEM_JSON: Final = "application/problem+json"
 JSON: Final = "application/json"
@@ -14,13 +14,20 @@ JSON: Final = "application/json"
 _TITLES: Final = {
     400: "Bad request",
     401: "Not authorized",
+    403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
     409: "Conflict",
+    410: "Gone",
     413: "Body too large",
     415: "Unsupported encoding",
+    422: "Cannot be processed",
+    429: "Too many requests",
     500: "Internal error",
+    501: "Not implemented",
+    502: "Bad gateway",
     503: "Unavailable",
+    504: "Timed out",
     508: "Loop detected",
 }
 
@@ -36,6 +43,8 @@ def problem(error: SwitchhookError) -> tuple[bytes, str]:
     }
     if error.field is not None:
         body["field"] = error.field
+    if isinstance(error, ValidationFailed):
+        body["issues"] = [issue.to_json() for issue in error.issues]
     return msgspec.json.encode(body), PROBLEM_JSON
 
 

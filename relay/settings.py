@@ -53,6 +53,8 @@ class Settings:
     account_quota_bytes: int = 512 * MIB
     ca_file: str | None = None
     metrics_token: str = field(default="", repr=False)
+    operator_key: str = field(default="", repr=False)
+    requests_per_minute: int = 600
     metrics_port: int = 0
     dyno: str = ""
     log_level: str = "INFO"
@@ -84,6 +86,8 @@ class Settings:
             account_quota_bytes=env.account_quota_bytes(),
             ca_file=env.parsed("SWITCHHOOK_CA_FILE", None, _existing_file),
             metrics_token=env.secret("METRICS_TOKEN"),
+            operator_key=env.operator_key(),
+            requests_per_minute=env.integer("SWITCHHOOK_REQUESTS_PER_MINUTE", 600, 1, 1_000_000),
             metrics_port=env.integer("SWITCHHOOK_METRICS_PORT", 0, 0, 65535),
             dyno=env.text("DYNO", ""),
             log_level=env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR")),
@@ -153,6 +157,12 @@ class _Environment:
 
     def account_quota_bytes(self) -> int:
         return self.integer("SWITCHHOOK_ACCOUNT_QUOTA", 512 * MIB, 1024, 1024**5)
+
+    def operator_key(self) -> str:
+        key = self.secret("SWITCHHOOK_OPERATOR_KEY")
+        if key and len(key) < 32:
+            raise SettingsError("SWITCHHOOK_OPERATOR_KEY must have 32 or more characters")
+        return key
 
     def choice(self, name: str, default: str, choices: tuple[str, ...]) -> str:
         raw = self.text(name, default)

@@ -9,6 +9,13 @@ from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from relay import memory
+from relay.agents.clients import Clients
+from relay.api.core.idempotency import Idempotency
+from relay.api.core.limits import RateLimit
+from relay.api.core.services import Services
+from relay.api.core.serving import add_operations
+from relay.api.routes import operations
+from relay.bodies import closing
 from relay.connections import postgres_engine, redis_client
 from relay.delivery import USER_AGENT
 from relay.delivery.caller import Caller
@@ -16,7 +23,6 @@ from relay.delivery.transport import Transport
 from relay.directory import Directory, Mirror
 from relay.errors import SettingsError, SwitchhookError
 from relay.ingress import canonical, webhooks
-from relay.ingress.body import closing
 from relay.ingress.commit import GroupCommit
 from relay.ingress.context import Contexts
 from relay.ingress.intake import Intake
@@ -26,6 +32,7 @@ from relay.ingress.routing import IngressApp
 from relay.outbox import Accepted, Outbox, fitness
 from relay.outbox.ring import Bell
 from relay.problems import envelope, problem, retry_after
+from relay.provisioning import Provisioning
 from relay.queues import celery_app
 from relay.scrape import Scrape, add_metrics
 from relay.sealing import KeyRing
@@ -47,7 +54,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     client = redis_client(settings, max_connections=settings.blocking_threads + 16)
     ring = KeyRing(settings.keys)
     mirror = Mirror(client, ring)
-    directory = Directory(mirror, ring, Database(postgres_engine(settings)))
+    database = Database(postgres_engine(settings))
+    directory = Directory(mirror, ring, database)
     outbox = Outbox(client)
     bell = Bell(celery_app(settings), client)
 
@@ -67,6 +75,19 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[webhooks.CONTEXTS] = Contexts(Matching(directory), caller)
     app.register_blueprint(webhooks.blueprint)
     app.register_blueprint(canonical.blueprint)
+    services = Services(
+        settings=settings,
+        client=client,
+        database=database,
+        ring=ring,
+        mirror=mirror,
+        outbox=outbox,
+        provisioning=Provisioning(settings, database, ring, mirror, outbox),
+        clients=Clients(settings, database, ring),
+        limit=RateLimit(client, per_minute=settings.requests_per_minute),
+        idempotency=Idempotency(client, ring),
+    )
+    add_operations(app, operations(), services)
     _add_health(app, client)
     add_metrics(app, Scrape(settings, Exchange(client), outbox, mirror), settings)
     app.register_error_handler(Exception, _answer_error)

@@ -37,7 +37,6 @@ TESTS = Path(__file__).parent
 # A test's tier is the directory that it is in.
 TIERS = frozenset({"integration", "acceptance", "faults"})
 # Redis has 16 databases. Each test gets the next, so that what an earlier one left running writes elsewhere.
-_redis_databases = itertools.cycle(range(16))
 _database_numbers = itertools.count(1)
 
 
@@ -96,12 +95,18 @@ def embedded_redis(scratch: Scratch) -> EmbeddedRedis:
     return start_redis(scratch)
 
 
+@pytest.fixture(scope="session")
+def redis_numbers() -> Iterator[int]:
+    """Numbers of Redis databases, one after the other."""
+    return itertools.cycle(range(16))
+
+
 @pytest.fixture
-def redis_url(embedded_redis: EmbeddedRedis) -> str:
+def redis_url(embedded_redis: EmbeddedRedis, redis_numbers: Iterator[int]) -> str:
     """The URL of an empty Redis database."""
     with redis.Redis.from_url(embedded_redis.url) as client:
         client.flushall()
-    return embedded_redis.url_of(next(_redis_databases))
+    return embedded_redis.url_of(next(redis_numbers))
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from unittest.mock import Mock
 import yaml
 
 from relay import server
+from relay.bodies import AUDIO_LIMIT_BYTES
 from relay.errors import SettingsError
-from relay.ingress.body import AUDIO_LIMIT_BYTES
 from relay.settings import Settings
 from tests.nginx import blocks, flat, nginx
 

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from flask import Blueprint, Response, current_app, request
 
+from relay.bodies import BUDGET_BYTES, BodyBudget, Share, closing, read_body
 from relay.content import Content
 from relay.delivery.transport import Reply
 from relay.errors import BodyTooLarge, LoopDetected, SwitchhookError, Unavailable
-from relay.ingress.body import BUDGET_BYTES, BodyBudget, Share, closing, read_body
 from relay.ingress.context import Contexts
 from relay.ingress.intake import CanaryRoute, Intake, Receipt
 from relay.problems import JSON, envelope, problem, retry_after

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import Connection, func, select
 
-from relay.errors import NotFound
+from relay.errors import NotFound, Unauthorized
 from relay.sealing import KeyRing
 from relay.store.ids import new_id
 from relay.store.snapshot import STATEMENT, AccountConfig, opened
@@ -23,6 +23,13 @@ from relay.store.tables import accounts, api_keys
 _KEY_PREFIX: Final = "sk_live_"
 # Enough of a key to recognise it by: the fixed prefix and 24 of its 256 random bits.
 _SHOWN_CHARS: Final = len(_KEY_PREFIX) + 4
+_KEY_SHOWN: Final = tuple(column for column in api_keys.c if column is not api_keys.c.sha256)
+_IN_FORCE: Final = (
+    api_keys.c.revoked_at.is_(None),
+    api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > func.now()),
+)
+# When a key was used last is noted to the minute: more would be a write for each request.
+_USED_ABOUT: Final = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +51,11 @@ class ApiKey:
     id: str
     account_id: str
     prefix: str
+    name: str | None
+    can_write: bool
     created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
     revoked_at: datetime | None
 
 
@@ -101,12 +112,27 @@ def config(connection: Connection, ring: KeyRing, account_id: str) -> AccountCon
     return opened(row, ring)
 
 
-def create_key(connection: Connection, *, account_id: str) -> NewApiKey:
+def create_key(
+    connection: Connection,
+    *,
+    account_id: str,
+    name: str | None = None,
+    can_write: bool = True,
+    expires_at: datetime | None = None,
+) -> NewApiKey:
     """Make an API key; only its SHA-256 is kept, so this is the one time it can be read. Raises NotFound."""
     changed(connection, account_id)
     key = _KEY_PREFIX + secrets.token_urlsafe(32)
     made = NewApiKey(id=new_id("key"), prefix=key[:_SHOWN_CHARS], key=key)
-    values = {"id": made.id, "account_id": account_id, "prefix": made.prefix, "sha256": key_hash(key)}
+    values = {
+        "id": made.id,
+        "account_id": account_id,
+        "prefix": made.prefix,
+        "sha256": key_hash(key),
+        "name": name,
+        "can_write": can_write,
+        "expires_at": expires_at,
+    }
     connection.execute(api_keys.insert().values(values))
     return made
 
@@ -125,15 +151,36 @@ def revoke_key(connection: Connection, *, account_id: str, key_id: str) -> None:
 
 def keys(connection: Connection, *, account_id: str) -> list[ApiKey]:
     """The keys of an account, revoked ones too, oldest first."""
-    columns = [column for column in api_keys.c if column is not api_keys.c.sha256]
-    found = select(*columns).where(api_keys.c.account_id == account_id).order_by(api_keys.c.created_at, api_keys.c.id)
+    mine = select(*_KEY_SHOWN).where(api_keys.c.account_id == account_id)
+    found = mine.order_by(api_keys.c.created_at, api_keys.c.id)
     return [ApiKey(**row) for row in connection.execute(found).mappings()]
 
 
 def account_of_key(connection: Connection, key: str) -> str | None:
-    """The account that a key opens; None for a key that is unknown or revoked."""
-    found = select(api_keys.c.account_id).where(api_keys.c.sha256 == key_hash(key), api_keys.c.revoked_at.is_(None))
+    """The account that a key opens; None for a key that is unknown, revoked or expired."""
+    found = select(api_keys.c.account_id).where(api_keys.c.sha256 == key_hash(key), *_IN_FORCE)
     return connection.execute(found).scalar_one_or_none()
+
+
+def opened_by(connection: Connection, key: str) -> ApiKey:
+    """The API key that somebody showed, noted as used (to the minute).
+
+    Raises Unauthorized: `api_key_invalid`, `api_key_revoked` or `api_key_expired`.
+    """
+    found = select(*_KEY_SHOWN, func.now().label("moment")).where(api_keys.c.sha256 == key_hash(key))
+    row = connection.execute(found).mappings().one_or_none()
+    if row is None:
+        raise Unauthorized("there is no such API key", code="api_key_invalid")
+    plain = dict(row)
+    moment = plain.pop("moment")
+    known = ApiKey(**plain)
+    if known.revoked_at is not None:
+        raise Unauthorized("this API key was revoked", code="api_key_revoked")
+    if known.expires_at is not None and known.expires_at <= moment:
+        raise Unauthorized("this API key has expired", code="api_key_expired")
+    if known.last_used_at is None or moment - known.last_used_at > _USED_ABOUT:
+        connection.execute(api_keys.update().where(api_keys.c.id == known.id).values(last_used_at=moment))
+    return known
 
 
 def key_hash(key: str) -> bytes:

@@ -47,6 +47,8 @@ class Endpoint:
     created_at: datetime
     disabled_at: datetime | None
     failure_when: str | None
+    overlap_until: datetime | None
+    deleted_at: datetime | None
 
 
 def create(

@@ -11,6 +11,7 @@ from relay.sealing import KeyRing
 SOURCE: Final = b"source"
 ENDPOINT: Final = b"endpoint"
 TEMPLATE: Final = b"template"
+PROVIDER_KEY: Final = b"provider-key"
 
 T = TypeVar("T")
 

@@ -44,6 +44,9 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     metadata: dict[str, Any] | None
     created_at: datetime
     completed_at: datetime | None
+    failure_code: str | None
+    text_only: bool
+    deleted_at: datetime | None
 
 
 _SHOWN: Final = tuple(

@@ -22,11 +22,15 @@ EndpointState = Literal["active", "disabled", "gone"]
 
 
 class SourceConfig(Secretive, frozen=True, kw_only=True):
-    """A source that is not disabled; a webhook may be signed with any of its secrets."""
+    """A source that is not disabled; a webhook may be signed with any of its secrets.
+
+    The events of a `shared` one belong to the account that their labels name.
+    """
 
     id: str
     provider: str
     secrets: tuple[str, ...]
+    shared: bool = False
 
 
 class EndpointConfig(Secretive, frozen=True, kw_only=True):
@@ -101,7 +105,7 @@ STATEMENT: Final = select(
     _rows(
         sources,
         sources.c.disabled_at.is_(None),
-        **_plain(sources, "id", "provider"),
+        **_plain(sources, "id", "provider", "shared"),
         sealed=_hex(sources.c.sealed_secrets),
     ).label("sources"),
     _rows(

@@ -25,16 +25,32 @@ class Source:
     secrets: tuple[str, ...] = field(repr=False)
     created_at: datetime
     disabled_at: datetime | None
+    shared: bool
+    name: str | None
 
 
-def create(connection: Connection, ring: KeyRing, *, account_id: str, provider: str, secrets: Sequence[str]) -> Source:
-    """Make a source; the id in its URL is unguessable. Raises NotFound for the account."""
+def create(
+    connection: Connection,
+    ring: KeyRing,
+    *,
+    account_id: str,
+    provider: str,
+    secrets: Sequence[str],
+    name: str | None = None,
+    shared: bool = False,
+) -> Source:
+    """Make a source; the id in its URL is unguessable. Raises NotFound for the account.
+
+    The events of a `shared` one belong to the account that their labels name: only operators make such.
+    """
     accounts.changed(connection, account_id)
     source_id = new_id("src")
     row = {
         "id": source_id,
         "account_id": account_id,
         "provider": provider,
+        "name": name,
+        "shared": shared,
         "sealed_secrets": sealed.seal(ring, tuple(secrets), purpose=sealed.SOURCE, row_id=source_id),
     }
     return _opened(connection.execute(sources.insert().values(row).returning(*sources.c)).mappings().one(), ring)

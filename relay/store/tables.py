@@ -62,6 +62,34 @@ api_keys: Final = Table(
     Column("sha256", LargeBinary, nullable=False),
     Column("created_at", MOMENT, nullable=False),
     Column("revoked_at", MOMENT),
+    Column("name", Text),
+    Column("can_write", Boolean, nullable=False),
+    Column("expires_at", MOMENT),
+    Column("last_used_at", MOMENT),
+)
+
+provider_keys: Final = Table(
+    "provider_keys",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("provider", Text, primary_key=True),
+    Column("sealed_key", LargeBinary, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
+)
+
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("at", MOMENT, nullable=False),
+    # A key's id, `operator` or `cli`.
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("object_id", Text, nullable=False),
+    # Of the object as the API shows it, before and after; NULL where there is none.
+    Column("before_sha256", LargeBinary),
+    Column("after_sha256", LargeBinary),
 )
 
 sources: Final = Table(
@@ -73,6 +101,19 @@ sources: Final = Table(
     Column("sealed_secrets", LargeBinary, nullable=False),
     Column("created_at", MOMENT, nullable=False),
     Column("disabled_at", MOMENT),
+    # Its events belong to the account that their labels name.
+    Column("shared", Boolean, nullable=False),
+    Column("name", Text),
+)
+
+workspace_webhooks: Final = Table(
+    "workspace_webhooks",
+    metadata,
+    Column("source_id", Text, primary_key=True),
+    Column("webhook_id", FACT, nullable=False),
+    # Of the provider's API key: another key is another workspace.
+    Column("key_sha256", LargeBinary, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
 )
 
 templates: Final = Table(
@@ -91,6 +132,29 @@ templates: Final = Table(
     Column("created_at", MOMENT, nullable=False),
     Column("updated_at", MOMENT, nullable=False),
     Column("deleted_at", MOMENT),
+    # It stands behind one conversation that was created without a template.
+    Column("hidden", Boolean, nullable=False),
+    Column("rate_card_id", Text),
+)
+
+voice_agents: Final = Table(
+    "voice_agents",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("template_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("provider", Text, nullable=False),
+    Column("agent_id", FACT),
+    # False: the customer brought it, and it stays when the template goes.
+    Column("created_here", Boolean, nullable=False),
+    Column("status", Text, nullable=False),
+    # How often the template changed, and which of these changes the provider has.
+    Column("wanted", Integer, nullable=False),
+    Column("synced", Integer, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("next_attempt_at", MOMENT, nullable=False),
+    Column("code", Text),
+    Column("created_at", MOMENT, nullable=False),
+    Column("updated_at", MOMENT, nullable=False),
 )
 
 endpoints: Final = Table(
@@ -110,6 +174,9 @@ endpoints: Final = Table(
     Column("created_at", MOMENT, nullable=False),
     Column("disabled_at", MOMENT),
     Column("failure_when", Text),
+    # Until then the older signing secrets go on signing beside the newest.
+    Column("overlap_until", MOMENT),
+    Column("deleted_at", MOMENT),
 )
 
 rate_cards: Final = Table(
@@ -162,6 +229,9 @@ sessions: Final = Table(
     Column("metadata", JSONB(none_as_null=True)),
     Column("created_at", MOMENT, nullable=False),
     Column("completed_at", MOMENT),
+    Column("failure_code", FACT),
+    Column("text_only", Boolean, nullable=False),
+    Column("deleted_at", MOMENT),
 )
 
 events: Final = Table(

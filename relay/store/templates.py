@@ -51,6 +51,8 @@ class Template:
     created_at: datetime
     updated_at: datetime
     deleted_at: datetime | None
+    hidden: bool
+    rate_card_id: str | None
 
 
 class NewTemplate(NamedTuple):

@@ -38,6 +38,12 @@ _ingress_requests = Counter(
     ("provider", "outcome"),
     registry=REGISTRY,
 )
+_api_requests = Counter(
+    "switchhook_relay_api_requests",
+    "Requests of the control API, by whose paths they came on and the status of the answer.",
+    ("family", "status"),
+    registry=REGISTRY,
+)
 _too_large = Counter(
     "switchhook_relay_bodies_refused",
     "Webhooks refused because their body was too large: content that is lost unless the limit is raised.",
@@ -116,6 +122,11 @@ _unrated = Counter(
 _recorded = Counter(
     "switchhook_relay_outcomes_recorded", "Outcomes written to Postgres.", ("result",), registry=REGISTRY
 )
+
+
+def record_api(family: str, status: int) -> None:
+    """A request of the control API was answered."""
+    _api_requests.labels(family, str(status)).inc()
 
 
 def record_ingress(provider: str, outcome: str) -> None:

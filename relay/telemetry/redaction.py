@@ -14,6 +14,7 @@ MAX_CHARS: Final = 256
 ALLOWED_KEYS: Final = frozenset({
     # ids
     "account_id", "source_id", "template_id", "endpoint_id", "event_id", "session_id", "rate_card_id", "stream_id",
+    "request_id",
     # names of our own making
     "provider", "lane", "verb", "code", "reason", "outcome", "task", "process", "version", "revision", "route",
     "method", "setting", "error", "kind",

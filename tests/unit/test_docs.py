@@ -226,7 +226,9 @@ def test_every_reason_and_failure_is_in_the_events_page() -> None:
 
 def test_every_error_code_of_the_ingress_is_in_the_routes_page() -> None:
     """Each code that a route can answer has a row."""
-    sources = [ROOT / "relay" / name for name in ("web.py", "calls.py", "errors.py", "telemetry/access.py")]
+    sources = [
+        ROOT / "relay" / name for name in ("web.py", "calls.py", "errors.py", "bodies.py", "telemetry/access.py")
+    ]
     sources += [path for name in ("ingress", "providers") for path in (ROOT / "relay" / name).glob("*.py")]
     codes = {code for source in sources for code in _codes(ast.parse(source.read_text()))}
     codes |= set(get_args(pressure.Refusal))

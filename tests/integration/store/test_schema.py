@@ -20,25 +20,30 @@ from relay.store.tables import metadata
 COLUMNS = {
     "accounts": "id name currency quota_bytes config_version created_at",
     "alembic_version": "version_num",
-    "api_keys": "id account_id prefix sha256 created_at revoked_at",
+    "api_keys": "id account_id prefix sha256 created_at revoked_at name can_write expires_at last_used_at",
+    "audit": "id account_id at actor action object_id before_sha256 after_sha256",
     "attempts": "event_id endpoint_id number day at http_status code detail duration_ms response_bytes",
     "deliveries": "event_id endpoint_id day account_id status code attempts next_attempt_at last_stream_id accepted_at "
     "settled_at",
     "endpoints": "id account_id sealed_config filters signing deadline_seconds retention_hours template_id source_id "
-    "state created_at disabled_at failure_when",
+    "state created_at disabled_at failure_when overlap_until deleted_at",
     "events": "id day account_id provider kind event_class conversation_id session_id source_id template_id livemode "
     "size_bytes accepted_at",
     "ledger": "id account_id provider conversation_id kind sequence session_id template_id rate_card_id started_at "
     "duration_seconds billed_seconds unit_price exact amount currency steps created_at",
+    "provider_keys": "account_id provider sealed_key created_at",
     "rate_cards": "id account_id per_minute currency initial_seconds increment_seconds connect_fee free_seconds "
     "min_charge max_charge decimals rounding effective_from created_at",
     "sessions": "account_id id provider conversation_id template_id agent_id status started_at ended_at "
     "duration_seconds billed_seconds currency cost unrated_reason rate_card_id charge_sequence terminal_rank "
     "terminal_ms provider_cost_usd "
-    "provider_credits livemode metadata created_at completed_at",
-    "sources": "id account_id provider sealed_secrets created_at disabled_at",
+    "provider_credits livemode metadata created_at completed_at failure_code text_only deleted_at",
+    "sources": "id account_id provider sealed_secrets created_at disabled_at shared name",
     "templates": "id account_id name type config agent_id provider endpoint_id sealed_secret content_retention_hours "
-    "created_at updated_at deleted_at",
+    "created_at updated_at deleted_at hidden rate_card_id",
+    "voice_agents": "account_id template_id provider agent_id created_here status wanted synced attempts "
+    "next_attempt_at code created_at updated_at",
+    "workspace_webhooks": "source_id webhook_id key_sha256 created_at",
 }
 # What arrives with a webhook ends up in these, so that their text columns are bounded by the database too.
 RECORDS = ("sessions", "events", "deliveries", "attempts", "ledger")
@@ -68,7 +73,7 @@ def test_migrates_an_empty_database_to_the_newest_revision(empty_database_url: s
     migrate(_settings(empty_database_url))
 
     with database.begin() as connection:
-        assert current_revision(connection) == head_revision() == "0003"
+        assert current_revision(connection) == head_revision() == "0005"
     database.close()
 
 

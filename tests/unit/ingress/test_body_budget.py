@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from relay.bodies import AUDIO_LIMIT_BYTES, FREE_BYTES, BodyBudget, read_body
 from relay.errors import BodiesFull
-from relay.ingress.body import AUDIO_LIMIT_BYTES, FREE_BYTES, BodyBudget, read_body
 
 MIB = 1024 * 1024
 LIMIT = 10 * MIB

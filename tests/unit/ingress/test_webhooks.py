@@ -10,10 +10,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from relay.bodies import FREE_BYTES, BodyBudget
 from relay.content import Content
 from relay.errors import NotFound, OverQuota, PayloadError, SwitchhookError, Unauthorized, Unavailable
 from relay.ingress import webhooks
-from relay.ingress.body import FREE_BYTES, BodyBudget
 from relay.ingress.intake import Intake, Receipt
 from relay.telemetry import metrics
 

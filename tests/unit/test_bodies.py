@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from relay.bodies import AUDIO_LIMIT_BYTES, closing, read_body
 from relay.errors import BadRequest, BodyTooLarge, EncodingRefused
-from relay.ingress.body import AUDIO_LIMIT_BYTES, closing, read_body
 
 LIMIT = 1_000
 AUDIO = b'{"type":"post_call_audio","data":{"full_audio":"'

@@ -1,0 +1,33 @@
+"""What handlers work with. One for the process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import redis
+
+from relay.agents.clients import Clients
+from relay.api.core.idempotency import Idempotency
+from relay.api.core.limits import RateLimit
+from relay.directory import Mirror
+from relay.outbox import Outbox
+from relay.provisioning import Provisioning
+from relay.sealing import KeyRing
+from relay.settings import Settings
+from relay.store.database import Database
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """Settings, servers, and what changes the configuration."""
+
+    settings: Settings
+    client: redis.Redis
+    database: Database
+    ring: KeyRing
+    mirror: Mirror
+    outbox: Outbox
+    provisioning: Provisioning
+    clients: Clients
+    limit: RateLimit
+    idempotency: Idempotency

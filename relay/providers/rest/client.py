@@ -1,0 +1,135 @@
+"""One call to a provider's API: bounded in time, tried again where that is safe, its errors in our words.
+
+Providers' texts may quote what was sent to them (prompts, numbers), so none is kept: what comes through is the status
+and the names of our own fields.
+"""
+
+from __future__ import annotations
+
+import json as jsons
+import re
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import requests
+
+from relay.errors import ProviderFailed, ProviderUnavailable
+
+CONNECT_SECONDS: Final = 3.05
+READ_SECONDS: Final = 10.0
+# A wait longer than this is left to whoever asked: somebody may be waiting for the answer.
+_MAX_WAIT_SECONDS: Final = 2.0
+# Before the second and the third try.
+_WAITS_SECONDS: Final = (0.25, 1.0)
+_BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+# These the provider has not acted on, so that even a call that makes something may be sent again.
+_UNTOUCHED: Final = frozenset({429, 503})
+_MAX_REPLY_BYTES: Final = 16 * 1024 * 1024
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}|[0-9]{1,4}")
+
+Params = Mapping[str, str | int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    retry_after: str
+    body: bytes = field(repr=False)
+
+
+class Rest:
+    """Calls under one base URL. Redirects, and the proxies and passwords of the environment, are ignored."""
+
+    def __init__(self, base_url: str, *, headers: Mapping[str, str]) -> None:
+        self._base_url = base_url
+        self._session = requests.Session()
+        self._session.trust_env = False
+        self._session.headers.update({"Accept": "application/json", **headers})
+
+    def call(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> Any:
+        """The decoded JSON answer, or None for an empty one. Raises as `fetch` does."""
+        body = self.fetch(method, path, params=params, json=json)
+        if not body:
+            return None
+        try:
+            return jsons.loads(body)
+        except (ValueError, RecursionError):
+            raise ProviderFailed("the provider's API answered with something that is no JSON") from None
+
+    def fetch(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> bytes:
+        """The body of a 2xx answer, at most 16 MiB.
+
+        Tried three times, POST only where the provider has not acted on it. Raises ProviderUnavailable, and
+        ProviderFailed with the provider's status.
+        """
+        retried = _UNTOUCHED if method == "POST" else _BUSY
+        for wait in (*_WAITS_SECONDS, None):
+            try:
+                reply = self._send(method, path, params=params, json=json)
+            except requests.ConnectTimeout:
+                reply = None
+            except (requests.RequestException, ValueError):
+                if method == "POST":
+                    raise ProviderUnavailable from None  # whether it was acted on is not known
+                reply = None
+            if reply is not None and reply.status not in retried:
+                return _accepted(reply)
+            if wait is not None:
+                time.sleep(wait if reply is None else _asked_wait(reply, wait))
+        raise ProviderUnavailable
+
+    def _send(self, method: str, path: str, *, params: Params | None, json: Any) -> _Reply:
+        with self._session.request(
+            method,
+            self._base_url + path,
+            params=params,
+            json=json,
+            timeout=(CONNECT_SECONDS, READ_SECONDS),
+            allow_redirects=False,
+            stream=True,
+        ) as response:
+            parts, size = [], 0
+            for part in response.iter_content(65_536):
+                parts.append(part)
+                size += len(part)
+                if size > _MAX_REPLY_BYTES:
+                    raise ProviderFailed("the provider's API answered with more than 16 MiB")
+            return _Reply(response.status_code, response.headers.get("Retry-After", ""), b"".join(parts))
+
+
+def _accepted(reply: _Reply) -> bytes:
+    """The body of a 2xx; anything else is told by its status."""
+    if 200 <= reply.status < 300:
+        return reply.body
+    if reply.status in _BUSY:
+        raise ProviderUnavailable
+    if reply.status in (401, 403):
+        raise ProviderFailed("the provider refused the API key", code="provider_key_refused",
+                             provider_status=reply.status)  # fmt: skip
+    if reply.status == 404:
+        raise ProviderFailed("the provider knows nothing by this id", code="provider_not_found", provider_status=404)
+    fields = tuple(_fields(reply.body))
+    named = f": {', '.join(fields)}" if fields else ""
+    text = f"the provider refused the request ({reply.status}){named}"
+    raise ProviderFailed(text, provider_status=reply.status, fields=fields)
+
+
+def _asked_wait(reply: _Reply, usual: float) -> float:
+    asked = reply.retry_after
+    return min(float(asked), _MAX_WAIT_SECONDS) if re.fullmatch(r"[0-9]{1,4}", asked) else usual
+
+
+def _fields(body: bytes) -> Iterator[str]:
+    """The paths that `{"detail": [{"loc": [...]}]}` names, as far as they are plain names and numbers."""
+    try:
+        told = jsons.loads(body)
+    except (ValueError, RecursionError):
+        return
+    detail = told.get("detail") if isinstance(told, dict) else None
+    for one in detail[:5] if isinstance(detail, list) else ():
+        loc = one.get("loc") if isinstance(one, dict) else None
+        parts = [str(part) for part in loc] if isinstance(loc, list) else []
+        if parts and all(_NAME.fullmatch(part) for part in parts):
+            yield ".".join(parts)

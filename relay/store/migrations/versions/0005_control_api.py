@@ -1,0 +1,99 @@
+"""What the control API keeps: keys with names and rights, an audit trail, and voice agents at the providers."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from alembic import op
+
+revision: Final = "0005"
+down_revision: Final = "0004"
+
+KEYS: Final = """
+ALTER TABLE api_keys
+    ADD name text CHECK (length(name) BETWEEN 1 AND 255),
+    ADD can_write boolean NOT NULL DEFAULT true,
+    ADD expires_at timestamptz,
+    ADD last_used_at timestamptz;
+
+-- An account's own key at a provider, in place of ours.
+CREATE TABLE provider_keys (
+    account_id text NOT NULL REFERENCES accounts,
+    provider text NOT NULL,
+    sealed_key bytea NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account_id, provider)
+);
+"""
+
+# By ids alone, without references: what was done stays known after what it was done to has gone.
+AUDIT: Final = """
+CREATE TABLE audit (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    account_id text NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    actor text NOT NULL,
+    action text NOT NULL,
+    object_id text NOT NULL,
+    before_sha256 bytea CHECK (length(before_sha256) = 32),
+    after_sha256 bytea CHECK (length(after_sha256) = 32)
+);
+CREATE INDEX audit_account ON audit (account_id, id);
+CREATE TRIGGER audit_immutable BEFORE UPDATE OR DELETE OR TRUNCATE ON audit
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+"""
+
+AGENTS: Final = """
+-- Hidden templates stand behind conversations that were created without one.
+ALTER TABLE templates
+    ADD hidden boolean NOT NULL DEFAULT false,
+    ADD rate_card_id text;
+
+-- What a provider should have of a template. `synced` catches up with `wanted`; `created_here` says whose agent it is.
+CREATE TABLE voice_agents (
+    account_id text NOT NULL,
+    template_id bigint NOT NULL,
+    provider text NOT NULL,
+    agent_id varchar(256),
+    created_here boolean NOT NULL DEFAULT true,
+    status text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'synced', 'failed', 'removing', 'removed')),
+    wanted integer NOT NULL DEFAULT 1,
+    synced integer NOT NULL DEFAULT 0,
+    attempts integer NOT NULL DEFAULT 0,
+    next_attempt_at timestamptz NOT NULL DEFAULT now(),
+    code text,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    updated_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account_id, template_id),
+    FOREIGN KEY (account_id, template_id) REFERENCES templates (account_id, id)
+);
+CREATE INDEX voice_agents_due ON voice_agents (next_attempt_at) WHERE status IN ('pending', 'removing');
+
+-- The webhook that a provider's workspace has for a source of ours. Another key is another workspace.
+CREATE TABLE workspace_webhooks (
+    source_id text PRIMARY KEY REFERENCES sources,
+    webhook_id varchar(256) NOT NULL,
+    key_sha256 bytea NOT NULL CHECK (length(key_sha256) = 32),
+    created_at timestamptz NOT NULL DEFAULT now()
+);
+"""
+
+SOURCES: Final = """
+-- The events of a shared source belong to the account that their labels name; only an operator makes one.
+ALTER TABLE sources ADD shared boolean NOT NULL DEFAULT false, ADD name text CHECK (length(name) BETWEEN 1 AND 255);
+-- Until when the older signing secrets go on signing beside the newest.
+ALTER TABLE endpoints ADD overlap_until timestamptz, ADD deleted_at timestamptz;
+"""
+
+SESSIONS: Final = """
+ALTER TABLE sessions
+    ADD failure_code varchar(256),
+    ADD text_only boolean NOT NULL DEFAULT false,
+    ADD deleted_at timestamptz;
+"""
+
+
+def upgrade() -> None:
+    """Add it all."""
+    for script in (KEYS, AUDIT, AGENTS, SOURCES, SESSIONS):
+        op.get_bind().exec_driver_sql(script)

@@ -1,0 +1,139 @@
+"""The API in this process, over real Redis and Postgres: one application for a module, two new accounts for a test."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import redis
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from relay.connections import postgres_engine
+from relay.connections import redis_client as connect_redis
+from relay.demo.embedded import EmbeddedPostgres, EmbeddedRedis
+from relay.directory import Mirror
+from relay.sealing import KeyRing
+from relay.settings import Settings
+from relay.store import accounts
+from relay.store.database import Database
+from relay.web import create_app
+
+OPERATOR_KEY = "op_" + "k" * 40
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """An account, a key that may change things, and one that may only read."""
+
+    id: str
+    key: str
+    key_id: str
+    reading_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """Sends requests as one account."""
+
+    client: FlaskClient
+    database: Database
+    redis: redis.Redis
+    settings: Settings
+    account: Customer
+    other: Customer
+    operator_key: str = OPERATOR_KEY
+
+    def call(self, method: str, path: str, body: Any = None, *, key: str | None = None, **options: Any) -> TestResponse:
+        """One request with a key (the account's own unless another is given; empty: none)."""
+        credential = self.account.key if key is None else key
+        headers = dict(options.pop("headers", {}))
+        if credential:
+            headers.setdefault("Authorization", f"Bearer {credential}")
+        return self.client.open(path, method=method, json=body, headers=headers, **options)
+
+    def get(self, path: str, **options: Any) -> TestResponse:
+        """GET."""
+        return self.call("GET", path, **options)
+
+    def post(self, path: str, body: Any = None, **options: Any) -> TestResponse:
+        """POST."""
+        return self.call("POST", path, body, **options)
+
+    def put(self, path: str, body: Any = None, **options: Any) -> TestResponse:
+        """PUT."""
+        return self.call("PUT", path, body, **options)
+
+    def patch(self, path: str, body: Any = None, **options: Any) -> TestResponse:
+        """PATCH."""
+        return self.call("PATCH", path, body, **options)
+
+    def delete(self, path: str, **options: Any) -> TestResponse:
+        """DELETE."""
+        return self.call("DELETE", path, **options)
+
+
+@pytest.fixture(scope="module")
+def api_settings(
+    embedded_redis: EmbeddedRedis,
+    embedded_postgres: EmbeddedPostgres,
+    migrated_template: str,
+    redis_numbers: Iterator[int],
+) -> Iterator[Settings]:
+    """Servers of the module's own. A module may override this to point at fakes of providers."""
+    number = next(redis_numbers)
+    name = f"api_{number}_{os.urandom(4).hex()}"
+    url = embedded_postgres.create_database(name, template=migrated_template)
+    environ = {
+        "DATABASE_URL": url,
+        "REDIS_URL": embedded_redis.url_of(number),
+        "SWITCHHOOK_KEYS": base64.b64encode(os.urandom(32)).decode("ascii"),
+        "SWITCHHOOK_ALLOW_HTTP": "1",
+        "SWITCHHOOK_EGRESS_ALLOW": "127.0.0.0/8",
+    }
+    yield replace(Settings.from_environ(environ), operator_key=OPERATOR_KEY)
+    embedded_postgres.drop_database(name)
+
+
+@pytest.fixture(scope="module")
+def api_redis(api_settings: Settings) -> Iterator[redis.Redis]:
+    """A client of the application's Redis database, emptied first."""
+    with connect_redis(api_settings) as client:
+        client.flushdb()
+        yield client
+
+
+@pytest.fixture(scope="module")
+def api_database(api_settings: Settings) -> Iterator[Database]:
+    """The application's database."""
+    database = Database(postgres_engine(api_settings))
+    yield database
+    database.close()
+
+
+@pytest.fixture(scope="module")
+def api_app(api_settings: Settings, api_redis: redis.Redis) -> Flask:
+    """The application."""
+    return create_app(api_settings)
+
+
+@pytest.fixture
+def api(api_app: Flask, api_settings: Settings, api_database: Database, api_redis: redis.Redis) -> Api:
+    """The API with two new accounts."""
+    mirror = Mirror(api_redis, KeyRing(api_settings.keys))
+    account, other = (_customer(api_database, mirror, name) for name in ("Ours", "Another"))
+    return Api(api_app.test_client(), api_database, api_redis, api_settings, account, other)
+
+
+def _customer(database: Database, mirror: Mirror, name: str) -> Customer:
+    with database.begin() as connection:
+        account = accounts.create(connection, name=name)
+        key = accounts.create_key(connection, account_id=account.id)
+        reading = accounts.create_key(connection, account_id=account.id, can_write=False)
+    mirror.publish(database, account.id)
+    return Customer(account.id, key.key, key.id, reading.key)
