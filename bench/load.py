@@ -58,7 +58,7 @@ def requests(routes: Sequence[Route], count: int, *, size_bytes: int) -> list[by
     made = []
     for number in range(count):
         _, body = payload(size_bytes)
-        name, value = elevenlabs.sign(body, secret=SECRET, now_ms=int(time.time() * 1000))
+        [(name, value)] = elevenlabs.sign(body, secret=SECRET, now_ms=int(time.time() * 1000))
         route = routes[number % len(routes)]
         head = (
             f"POST /api/v1/webhooks/elevenlabs/{route.source_id} HTTP/1.1\r\nHost: bench\r\n{name}: {value}\r\n"

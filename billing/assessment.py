@@ -16,7 +16,7 @@ from typing import Final, Literal
 from billing.cost import Charge, cost
 from billing.duration import Unrated, UnratedReason, billable_duration
 from billing.rates import RateCard
-from relay.calls import Facts
+from relay.calls import Ending, Facts
 from relay.store.rate_cards import RateCardRow, card_at
 
 EntryKind = Literal["charge", "reversal"]
@@ -26,9 +26,11 @@ EntryKind = Literal["charge", "reversal"]
 _RANKS: Final = {
     ("retell", "call_analyzed"): 3,
     ("retell", "call_ended"): 2,
+    ("agora", "agent_left"): 3,
     ("elevenlabs", "post_call_transcription"): 3,
     ("elevenlabs", "call_initiation_failure"): 2,
     ("elevenlabs", "complete"): 1,
+    ("canonical", "recording"): 3,
 }
 _RANK_UNKNOWN: Final = 2
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -86,11 +88,13 @@ class Assessment:
     ended_at: datetime | None = None
 
 
-def assess(facts: Facts, cards: Sequence[RateCardRow], posted: Posted | None) -> Assessment:
+def assess(
+    facts: Facts, cards: Sequence[RateCardRow], posted: Posted | None, *, own_card: RateCardRow | None = None
+) -> Assessment:
     """Decide what a terminal event does to the bill of its session.
 
-    `cards` are the account's, in the order they begin; `posted` is None when nothing was said of this session yet.
-    `facts.call.ending` must be there.
+    `cards` are the account's, in the order they begin; `own_card` is the template's, which comes before them whenever
+    it begins. `posted` is None when nothing was said of this session yet. `facts.call.ending` must be there.
     """
     ending = facts.call.ending
     if ending is None:
@@ -98,13 +102,15 @@ def assess(facts: Facts, cards: Sequence[RateCardRow], posted: Posted | None) ->
     started_at, ended_at = _moment(ending.started_at_ms), _moment(ending.ended_at_ms)
     rated_at = started_at or _moment(facts.call.occurred_at_ms) or at(facts.accepted_at_ms)
     duration = billable_duration(ending)
-    row = card_at(cards, rated_at)
+    row = own_card or card_at(cards, rated_at)
+    is_free = _is_free(ending)
     reason = duration.reason if isinstance(duration, Unrated) else UnratedReason.NO_RATE_CARD if row is None else None
+    reason = None if is_free else reason
     rank = _RANKS.get((facts.call.provider, facts.call.kind), _RANK_UNKNOWN)
-    authority = Authority(reason is None, rank, facts.accepted_at_ms)
+    authority = Authority(reason is None and not is_free, rank, facts.accepted_at_ms)
     if posted is not None and posted.authority >= authority:
         return Assessment(is_news=False, authority=posted.authority)
-    if isinstance(duration, Unrated) or row is None:
+    if is_free or isinstance(duration, Unrated) or row is None:
         return Assessment(is_news=True, authority=authority, reason=reason, started_at=started_at, ended_at=ended_at)
     charge = cost(duration.seconds, card_of(row))
     charged = None if posted is None else posted.charge
@@ -131,6 +137,14 @@ def assess(facts: Facts, cards: Sequence[RateCardRow], posted: Posted | None) ->
         started_at=started_at,
         ended_at=ended_at,
     )
+
+
+def _is_free(ending: Ending) -> bool:
+    """Whether there is nothing to charge: a failure that we know the reason of, and of which nothing was measured.
+
+    Unlike a provider's word that a call lasted 0 s, it is worth no row in the ledger, and needs no rate card.
+    """
+    return ending.status == "failed" and ending.code is not None and ending.duration_seconds is None
 
 
 def _entries(entry: Entry, charged: Entry | None) -> tuple[Entry, ...]:

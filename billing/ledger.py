@@ -38,7 +38,7 @@ _FIND: Final = text("""
             ON s.conversation_id = w.conversation_id AND s.provider = w.provider AND s.account_id || '' = w.account_id
         UNION SELECT account_id, id FROM wanted
     )
-    SELECT s.account_id, s.provider, s.conversation_id, s.id, s.status, s.terminal_rank, s.terminal_ms,
+    SELECT s.account_id, s.provider, s.conversation_id, s.id, s.template_id, s.status, s.terminal_rank, s.terminal_ms,
            l.sequence, l.rate_card_id, l.started_at, l.duration_seconds, l.billed_seconds, l.unit_price, l.exact,
            l.amount, l.currency
     FROM (SELECT * FROM known ORDER BY account_id, id) k
@@ -52,13 +52,15 @@ _SESSION_COLUMNS: Final = """
     account_id text, provider text, conversation_id text, id bigint, template_id bigint, agent_id text, status text,
     started_at timestamptz, ended_at timestamptz, duration_seconds numeric, billed_seconds int, currency text,
     cost numeric, unrated_reason text, rate_card_id text, charge_sequence int, terminal_rank smallint,
-    terminal_ms bigint, provider_cost_usd numeric, provider_credits numeric, livemode boolean, completed_at timestamptz
+    terminal_ms bigint, provider_cost_usd numeric, provider_credits numeric, livemode boolean, completed_at timestamptz,
+    turn_count int, failure_code text
 """
 
 _INSERT_SESSIONS: Final = text(f"""
     INSERT INTO sessions (account_id, provider, conversation_id, id, template_id, agent_id, status, started_at,
         ended_at, duration_seconds, billed_seconds, currency, cost, unrated_reason, rate_card_id, charge_sequence,
-        terminal_rank, terminal_ms, provider_cost_usd, provider_credits, livemode, completed_at, created_at)
+        terminal_rank, terminal_ms, provider_cost_usd, provider_credits, livemode, completed_at, turn_count,
+        failure_code, created_at)
     SELECT r.*, now() FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r({_SESSION_COLUMNS})
     ON CONFLICT DO NOTHING
 """)  # noqa: S608  the columns are constants
@@ -82,7 +84,9 @@ _UPDATE_SESSIONS: Final = text(f"""
         terminal_ms = CASE WHEN r.status IS NULL THEN s.terminal_ms ELSE r.terminal_ms END,
         provider_cost_usd = COALESCE(r.provider_cost_usd, s.provider_cost_usd),
         provider_credits = COALESCE(r.provider_credits, s.provider_credits),
-        completed_at = COALESCE(s.completed_at, r.completed_at)
+        completed_at = COALESCE(s.completed_at, r.completed_at),
+        turn_count = COALESCE(r.turn_count, s.turn_count),
+        failure_code = CASE WHEN r.status IS NULL THEN s.failure_code ELSE r.failure_code END
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r({_SESSION_COLUMNS})
     WHERE s.id = r.id AND s.account_id || '' = r.account_id
 """)  # noqa: S608  the columns are constants
@@ -113,6 +117,7 @@ class _Session:
     id: int
     provider: str
     conversation_id: str | None
+    template_id: int | None
     posted: Posted | None
     is_new: bool
 
@@ -141,7 +146,12 @@ class _Sessions:
             self._by_key[account_id, session.provider, session.conversation_id] = session
 
     def of(self, facts: Facts) -> _Session:
-        """The session of an event; a new one if there is none."""
+        """The session of an event, a new one if there is none; its template is the first that was named."""
+        session = self._known(facts) or self._made(facts)
+        session.template_id = session.template_id or facts.template_id
+        return session
+
+    def _known(self, facts: Facts) -> _Session | None:
         key = _key(facts)
         session = self._by_key.get(key)
         if session is not None:
@@ -151,9 +161,13 @@ class _Sessions:
             holder.conversation_id = holder.conversation_id or facts.call.conversation_id
             self._by_key[key] = holder
             return holder
-        # Another conversation went under this id before: this one gets an id of its own.
-        new_id = facts.session_id if holder is None else derived_session_id(*key)
-        session = _Session(new_id, facts.call.provider, facts.call.conversation_id, None, is_new=True)
+        return None
+
+    def _made(self, facts: Facts) -> _Session:
+        # Where another conversation went under this id before, this one gets an id of its own.
+        is_taken = (facts.account_id, facts.session_id) in self._by_id
+        new_id = derived_session_id(*_key(facts)) if is_taken else facts.session_id
+        session = _Session(new_id, facts.call.provider, facts.call.conversation_id, None, None, is_new=True)
         self.add(facts.account_id, session)
         return session
 
@@ -167,12 +181,15 @@ def charge(connection: Connection, events: Sequence[Facts]) -> list[Rated]:
     connection.execute(_BY_INDEX)
     cards = rate_cards.in_force(connection, {facts.account_id for facts in events})
     sessions = _find(connection, events)
+    pairs = [(facts, sessions.of(facts)) for facts in events]
+    template_ids = {session.template_id for _, session in pairs if session.template_id is not None}
+    own_cards = rate_cards.of_templates(connection, template_ids)
     rated: list[Rated] = []
     rows: dict[tuple[tuple[str, int], bool], dict[str, Any]] = {}
     entries: list[dict[str, Any]] = []
-    for facts in events:
-        session = sessions.of(facts)
-        assessment = assess(facts, cards[facts.account_id], session.posted)
+    for facts, session in pairs:
+        own_card = own_cards.get((facts.account_id, session.template_id or 0))
+        assessment = assess(facts, cards[facts.account_id], session.posted, own_card=own_card)
         rated.append(Rated(facts, assessment))
         row = _session_row(facts, session, assessment)
         place = ((facts.account_id, session.id), session.is_new)
@@ -197,7 +214,9 @@ def _find(connection: Connection, events: Sequence[Facts]) -> _Sessions:
     ]  # fmt: skip
     sessions = _Sessions()
     for row in connection.execute(_FIND, {"wanted": msgspec.json.encode(wanted).decode()}).mappings():
-        known = _Session(row["id"], row["provider"], row["conversation_id"], _posted(row), is_new=False)
+        known = _Session(
+            row["id"], row["provider"], row["conversation_id"], row["template_id"], _posted(row), is_new=False
+        )
         sessions.add(row["account_id"], known)
     return sessions
 
@@ -231,17 +250,20 @@ def _session_row(facts: Facts, session: _Session, assessment: Assessment) -> dic
         "provider": facts.call.provider,
         "conversation_id": session.conversation_id,
         "id": session.id,
-        "template_id": facts.template_id,
+        "template_id": session.template_id,
         "agent_id": facts.call.agent_id,
         "status": None,
         "charge_sequence": 0,
         "livemode": facts.call.livemode,
         "provider_cost_usd": ending and ending.provider_cost_usd,
         "provider_credits": ending and ending.provider_credits,
+        "turn_count": ending and ending.turns,
+        "failure_code": None,
     }
     if assessment.is_news:
         row |= {
             "status": ending and ending.status,
+            "failure_code": ending and ending.code,
             "started_at": assessment.started_at,
             "ended_at": assessment.ended_at,
             "duration_seconds": assessment.duration_seconds,
@@ -266,7 +288,7 @@ def _merged(earlier: dict[str, Any] | None, later: dict[str, Any]) -> dict[str, 
     if later["status"] is not None:
         # A new verdict replaces the old one whole: what it leaves open is open.
         said |= {name: later[name] for name in ("duration_seconds", "billed_seconds", "currency", "cost")}
-        said |= {name: later[name] for name in ("unrated_reason", "rate_card_id")}
+        said |= {name: later[name] for name in ("unrated_reason", "rate_card_id", "failure_code")}
     said["charge_sequence"] = max(earlier["charge_sequence"], later["charge_sequence"])
     return earlier | said
 
@@ -279,7 +301,7 @@ def _entry_row(facts: Facts, session: _Session, entry: Entry) -> dict[str, Any]:
         "kind": entry.kind,
         "sequence": entry.sequence,
         "session_id": session.id,
-        "template_id": facts.template_id,
+        "template_id": session.template_id,
         "rate_card_id": entry.rate_card_id,
         "started_at": entry.started_at,
         "duration_seconds": entry.duration_seconds,

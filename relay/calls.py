@@ -19,6 +19,8 @@ EventClass = Literal["event", "complete"]
 CallStatus = Literal["completed", "failed"]
 
 MAX_FACT_CHARS: Final = 256
+# The provider of events that Switchhook itself makes. They are no calls: no session comes of them, and no charge.
+SWITCHHOOK: Final = "switchhook"
 # NUL cannot be stored by Postgres; lone surrogates cannot be encoded by anything.
 _UNKEEPABLE = re.compile("[\x00\ud800-\udfff]")
 # Ids of sessions first seen in a webhook start here: above every sequence, below 2**53, exact in JSON numbers.
@@ -27,11 +29,13 @@ DERIVED_SESSION_BASE: Final = 2**52
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={
     "status": "s", "duration_seconds": "d", "started_at_ms": "b", "ended_at_ms": "e",
-    "provider_cost_usd": "u", "provider_credits": "c",
+    "provider_cost_usd": "u", "provider_credits": "c", "turns": "n",
+    "code": "f",
 }):  # fmt: skip
     """What an authoritative terminal event says about a whole call.
 
-    Durations and amounts are decimal text exactly as the provider wrote them; `None` means absent, which is not zero.
+    Durations and amounts are decimal text exactly as the provider wrote them; `turns` is how often somebody spoke.
+    `None` means absent, which is not zero. `code` says why a call failed, where it is Switchhook that knows.
     """
 
     status: CallStatus
@@ -40,17 +44,23 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     ended_at_ms: int | None = None
     provider_cost_usd: str | None = None
     provider_credits: str | None = None
+    turns: int | None = None
+    code: str | None = None
 
 
 class CallEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={
     "provider": "p", "kind": "k", "event_class": "x", "conversation_id": "c", "dedupe": "q", "agent_id": "a",
-    "session_hint": "h", "occurred_at_ms": "o", "ending": "e", "livemode": "l",
+    "session_hint": "h", "occurred_at_ms": "o", "ending": "e", "livemode": "l", "begins": "b", "account_hint": "w",
+    "template_hint": "t", "sent_at_ms": "s",
 }):  # fmt: skip
     """One provider event, read from a verified body.
 
     `kind` is the provider's own event type; `dedupe` the provider's key for repeats of this event (contract,
     "Identity"), empty once the event's id was made of it; `session_hint` a session id that the payload names, which
-    counts only within the verified account.
+    counts only within the verified account. `begins`: the call is under way, so that its session is no longer pending.
+
+    The last three serve at the door and are not kept: the account and the template that a label names, which count
+    only where the label is ours, and when the provider says that it sent this, if its signature bounds no age.
     """
 
     provider: str
@@ -63,6 +73,10 @@ class CallEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
     occurred_at_ms: int | None = None
     ending: Ending | None = None
     livemode: bool = True
+    begins: bool = False
+    account_hint: str | None = None
+    template_hint: int | None = None
+    sent_at_ms: int | None = None
 
     @property
     def type(self) -> str:
@@ -72,11 +86,12 @@ class CallEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={
     "event_id": "i", "account_id": "a", "call": "c", "session_id": "s", "accepted_at_ms": "t", "source_id": "o",
-    "template_id": "m", "template_name": "n", "content_type": "y",
+    "template_id": "m", "template_name": "n", "content_type": "y", "refetched": "r",
 }):  # fmt: skip
     """A call event with its place in Switchhook: frozen when it is accepted, the same on every attempt.
 
-    The ids are empty only as the outbox keeps facts: it has them besides.
+    The ids are empty only as the outbox keeps facts: it has them besides. `refetched`: the content is not the webhook's
+    own, but was fetched from the provider later.
     """
 
     event_id: str = ""
@@ -88,6 +103,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
     template_id: int | None = None
     template_name: str | None = None
     content_type: str = "application/json"
+    refetched: bool = False
 
 
 def keepable(value: str, field: str) -> str:

@@ -18,23 +18,32 @@ from relay.settings import Settings, broker_url
 RELAY: Final = "relay"
 BILLING: Final = "billing"
 RECORD: Final = "record"
+RECORDINGS: Final = "recordings"
 UPKEEP: Final = "upkeep"
 # In front of every key that Celery keeps in Redis.
 KEY_PREFIX: Final = "sw:celery:"
-LANES: Final = (RELAY, BILLING, RECORD)
+LANES: Final = (RELAY, BILLING, RECORD, RECORDINGS)
+# Those whose units are in the outbox, where each must be accounted for.
+OUTBOX_LANES: Final = (RELAY, BILLING, RECORDINGS)
 
 KICK: Final = "relay.kick"
 CHARGE: Final = "billing.charge"
 RECORD_TASK: Final = "relay.record"
+MEASURE: Final = "recordings.measure"
 # A bell that nobody heard for so long is stale: the workers have looked by themselves since.
 BELL_SECONDS: Final = 60
-BELLS: Final = {RELAY: KICK, BILLING: CHARGE, RECORD: RECORD_TASK}
+BELLS: Final = {RELAY: KICK, BILLING: CHARGE, RECORD: RECORD_TASK, RECORDINGS: MEASURE}
 
 PARTITIONS: Final = "upkeep.partitions"
 RETENTION: Final = "upkeep.retention"
 MIRROR: Final = "upkeep.mirror"
 REWRITE: Final = "upkeep.rewrite"
 LOST: Final = "upkeep.lost"
+AGENTS: Final = "upkeep.agents"
+EXPIRY: Final = "upkeep.expiry"
+CONVERSATIONS: Final = "upkeep.conversations"
+ABANDONED: Final = "upkeep.abandoned"
+ENDPOINTS: Final = "upkeep.endpoints"
 
 
 def celery_app(settings: Settings) -> Celery:
@@ -49,6 +58,7 @@ def celery_app(settings: Settings) -> Celery:
             KICK: {"queue": RELAY},
             CHARGE: {"queue": BILLING},
             RECORD_TASK: {"queue": RECORD},
+            MEASURE: {"queue": RECORDINGS},
             "upkeep.*": {"queue": UPKEEP},
         },
         task_queues=[_queue(name) for name in (*LANES, UPKEEP)],

@@ -9,14 +9,13 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from dataclasses import dataclass
-from typing import Final
 
 from flask import Flask, Response, request
 
 from relay.directory import Mirror
 from relay.errors import Unavailable
 from relay.outbox import Audit, Outbox
-from relay.queues import BILLING, RELAY
+from relay.queues import OUTBOX_LANES
 from relay.settings import Settings
 from relay.telemetry import metrics
 from relay.telemetry.access import require_token
@@ -24,13 +23,12 @@ from relay.telemetry.exchange import Exchange, Others
 from relay.telemetry.page import Page
 from relay.telemetry.process import KINDS, kind_of, process_name
 
-_LANES: Final = (RELAY, BILLING)
-
 
 @dataclass(frozen=True, slots=True)
 class _System:
     audits: dict[str, Audit]
     disabled_endpoints: int
+    unsynced_agents: dict[str, int]
     others: Others
 
 
@@ -60,8 +58,9 @@ class Scrape:
 
     def _look(self) -> _System:
         return _System(
-            audits={lane: self._outbox.audit(lane) for lane in _LANES},
+            audits={lane: self._outbox.audit(lane) for lane in OUTBOX_LANES},
             disabled_endpoints=self._mirror.disabled_endpoints(),
+            unsynced_agents=self._mirror.unsynced_agents(),
             others=self._exchange.others(self._process),
         )
 
@@ -78,6 +77,7 @@ class Scrape:
             )
         metrics.record_unaccounted(sum(audit.unaccounted for audit in system.audits.values()))
         metrics.record_endpoints_disabled(system.disabled_endpoints)
+        metrics.record_agents_unsynced(system.unsynced_agents)
         running = Counter(kind_of(name) for name in (self._process, *system.others.names))
         metrics.record_processes({kind: running[kind] for kind in KINDS})
 

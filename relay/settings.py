@@ -49,6 +49,7 @@ class Settings:
     allow_http: bool = False
     egress_allow: tuple[Network, ...] = ()
     max_body_bytes: int = 10 * MIB
+    max_recording_bytes: int = 100 * MIB
     retention: timedelta = timedelta(hours=96)
     account_quota_bytes: int = 512 * MIB
     ca_file: str | None = None
@@ -82,6 +83,7 @@ class Settings:
             allow_http=env.flag("SWITCHHOOK_ALLOW_HTTP"),
             egress_allow=env.parsed("SWITCHHOOK_EGRESS_ALLOW", (), _networks),
             max_body_bytes=env.integer("SWITCHHOOK_MAX_BODY", 10 * MIB, 1024, 1024 * MIB),
+            max_recording_bytes=env.integer("SWITCHHOOK_MAX_RECORDING", 100 * MIB, MIB, 4096 * MIB),
             retention=env.retention(),
             account_quota_bytes=env.account_quota_bytes(),
             ca_file=env.parsed("SWITCHHOOK_CA_FILE", None, _existing_file),

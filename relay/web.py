@@ -10,10 +10,13 @@ from werkzeug.exceptions import HTTPException
 
 from relay import memory
 from relay.agents.clients import Clients
+from relay.agents.sessions import Sessions
+from relay.agents.sync import Sync
+from relay.api.core.families import family_of
 from relay.api.core.idempotency import Idempotency
 from relay.api.core.limits import RateLimit
 from relay.api.core.services import Services
-from relay.api.core.serving import add_operations
+from relay.api.core.serving import REQUEST_ID, add_operations, new_request_id
 from relay.api.routes import operations
 from relay.bodies import closing
 from relay.connections import postgres_engine, redis_client
@@ -31,9 +34,10 @@ from relay.ingress.pressure import PressureGauge
 from relay.ingress.routing import IngressApp
 from relay.outbox import Accepted, Outbox, fitness
 from relay.outbox.ring import Bell
-from relay.problems import envelope, problem, retry_after
+from relay.problems import envelope, retry_after
 from relay.provisioning import Provisioning
 from relay.queues import celery_app
+from relay.recordings.intake import RecordingIntake
 from relay.scrape import Scrape, add_metrics
 from relay.sealing import KeyRing
 from relay.settings import Settings
@@ -43,7 +47,9 @@ from relay.telemetry import port as metrics_port
 from relay.telemetry.exchange import Exchange
 from relay.telemetry.publisher import Publisher
 
-CANARY_PREFIX: Final = "/api/convagents/"
+CANARY_WEBHOOKS: Final = "/api/convagents/webhook/"
+# What the API works with, for whoever must close its connections.
+SERVICES: Final = "switchhook-services"
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -75,6 +81,8 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions[webhooks.CONTEXTS] = Contexts(Matching(directory), caller)
     app.register_blueprint(webhooks.blueprint)
     app.register_blueprint(canonical.blueprint)
+    clients = Clients(settings, database, ring)
+    sync = Sync(settings, database, ring, mirror, clients)
     services = Services(
         settings=settings,
         client=client,
@@ -83,10 +91,15 @@ def create_app(settings: Settings | None = None) -> Flask:
         mirror=mirror,
         outbox=outbox,
         provisioning=Provisioning(settings, database, ring, mirror, outbox),
-        clients=Clients(settings, database, ring),
+        clients=clients,
+        sync=sync,
+        sessions=Sessions(database, ring, mirror, clients, sync),
+        recordings=RecordingIntake(settings, ring, directory, commit=commits.commit),
         limit=RateLimit(client, per_minute=settings.requests_per_minute),
         idempotency=Idempotency(client, ring),
+        commit=commits.commit,
     )
+    app.extensions[SERVICES] = services
     add_operations(app, operations(), services)
     _add_health(app, client)
     add_metrics(app, Scrape(settings, Exchange(client), outbox, mirror), settings)
@@ -151,9 +164,9 @@ def _answer_error(error: Exception) -> Response:
     else:
         logs.failure("request_failed", error)
         known = SwitchhookError()
-    refuse = envelope if request.path.startswith(CANARY_PREFIX) else problem
+    refuse = envelope if request.path.startswith(CANARY_WEBHOOKS) else family_of(request.path).refuse
     body, content_type = refuse(known)
-    headers |= retry_after(known) | closing(request.environ)
+    headers |= {REQUEST_ID: new_request_id()} | retry_after(known) | closing(request.environ)
     return Response(body, status=known.status, content_type=content_type, headers=headers)
 
 

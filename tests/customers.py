@@ -44,11 +44,13 @@ class Customer:
         self._database = database
         self._mirror = mirror
 
-    def source(self, provider: str, *, relay_url: str | None = None, secret: str | None = None) -> Inlet:
+    def source(
+        self, provider: str, *, relay_url: str | None = None, secret: str | None = None, shared: bool = False
+    ) -> Inlet:
         """A source, with an endpoint of its own if `relay_url` is given."""
         secret = secret or f"provider-secret-{next(_numbers)}"
         made, endpoint = self._provisioning.create_source(
-            account_id=self.id, provider=provider, secrets=[secret], relay_url=relay_url
+            account_id=self.id, provider=provider, secrets=[secret], relay_url=relay_url, shared=shared
         )
         return Inlet(made.id, self._provisioning.source_url(made), secret, endpoint)
 

@@ -8,7 +8,7 @@ import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
 import psutil
@@ -18,9 +18,13 @@ from relay.outbox import keys
 from relay.queues import RELAY
 from relay.sealing import KeyRing
 from relay.store import accounts, endpoints
+from tests import audio
 from tests.customers import Customer
 from tests.echo import Echo, Manner
+from tests.planted import Canary
 from tests.processes import ManagedProcess
+from tests.recording_server import Manner as RecordingManner
+from tests.recording_server import recording
 from tests.senders import Sender, Sent
 from tests.stack import Stack
 from tests.waiting import eventually
@@ -51,7 +55,7 @@ def set_up(stack: Stack, customer: Customer, echoes: Mapping[Manner, Echo]) -> S
         customer.endpoint(f"{url}/{in_path}", **options)
     # One whose answers are read: what it took it gives back, with this member.
     customer.endpoint(f"{echoes['take'].url}/{in_path}", failure_when="$.not_documented", **options)
-    sources = [customer.source(name, secret=provider_secret) for name in ("elevenlabs", "retell")]
+    sources = [customer.source(name, secret=provider_secret) for name in ("elevenlabs", "retell", "agora")]
     manners: tuple[Manner, ...] = ("take", *UNHELPFUL)
     template_secrets = {manner: f"template-{secrets.token_hex(12)}" for manner in manners}
     for manner, template_secret in template_secrets.items():
@@ -63,12 +67,28 @@ def set_up(stack: Stack, customer: Customer, echoes: Mapping[Manner, Echo]) -> S
     return Sender(
         elevenlabs_url=sources[0].url,
         retell_url=sources[1].url,
+        agora_url=sources[2].url,
         provider_secret=provider_secret,
         template_secret=template_secrets.pop("take"),
         unhelpful_secrets=tuple(template_secrets.values()),
         api_key=key,
         secrets=(provider_secret, webhook_secret, header, in_path, signing_key, key, *made_for_templates),
     )
+
+
+@contextmanager
+def served_recordings(canary: Canary) -> Iterator[dict[str, str]]:
+    """Recordings in which something is said, at servers of every manner; their addresses."""
+    said = " ".join((canary.token, str(canary.number))).encode()
+    file, page = audio.wav(2_000, said=said), b"<html>" + said * 100
+    manners: dict[RecordingManner, bytes] = {
+        "ranges": file, "whole": file, "short": file, "gzip": file, "missing": page, "redirect": b"",
+    }  # fmt: skip
+    with ExitStack() as exits:
+        servers = {manner: exits.enter_context(recording(held, manner)) for manner, held in manners.items()}
+        servers["redirect"].target = f"{servers['whole'].url}/{canary.token}"
+        page_server = exits.enter_context(recording(page))
+        yield {manner: server.url for manner, server in servers.items()} | {"a page": page_server.url}
 
 
 def await_post(echo: Echo, *, what: str) -> None:

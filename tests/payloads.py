@@ -59,6 +59,28 @@ def retell_event(
     return f'{{"event" : "{event}","call":{json.dumps(members)},{ODD_MEMBERS}}}'.encode()
 
 
+def agora_notification(
+    event_type: int,
+    payload: dict[str, Any],
+    *,
+    notice_id: str = "2000001428:4330:107",
+    product_id: int = 17,
+    notify_ms: int | None = None,
+) -> bytes:
+    """A notification (Agora docs, "Webhooks"), sent now unless `notify_ms` says otherwise."""
+    notify_ms = int(time.time() * 1000) if notify_ms is None else notify_ms
+    return (
+        f'{{"sid":"C866467GVJJ54687", "noticeId":"{notice_id}","productId":{product_id},"eventType" : {event_type},'
+        f'"notifyMs":{notify_ms},"payload":{json.dumps(payload)},{ODD_MEMBERS}}}'
+    ).encode()
+
+
+def agora_headers(body: bytes, secret: str) -> dict[str, str]:
+    """Both headers that Agora proves a body with, by its docs."""
+    old = hmac.new(secret.encode(), body, hashlib.sha1).hexdigest()
+    return {"Agora-Signature": old, "Agora-Signature-V2": _hex_hmac(secret, body)}
+
+
 def retell_headers(body: bytes, api_key: str) -> dict[str, str]:
     """The header that Retell proves a body with, made by its official package."""
     return {"X-Retell-Signature": symmetric["sign"](body.decode(), api_key)}

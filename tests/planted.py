@@ -1,7 +1,8 @@
 """Providers' payloads in which every text that may be content is a canary: whatever is kept of them would show it.
 
 Shapes: ElevenLabs docs "Post-call webhooks" and the conversation model of its Python package 2.78; Retell docs "Webhook
-Overview" and its OpenAPI call object. What is left as it is are facts (ids, types, times): docs/privacy.md lists them.
+Overview" and its OpenAPI call object; Agora docs "Notification event types". What is left as it is are facts (ids,
+types, times): docs/privacy.md lists them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import itertools
 import json
 import secrets
 import string
+import time
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
@@ -113,6 +115,45 @@ def retell_bodies(canary: Canary) -> dict[str, bytes]:
     return _encoded(made)
 
 
+def agora_bodies(canary: Canary) -> dict[str, bytes]:
+    """Every notification that Agora's Conversational AI sends, by its number."""
+    common = {
+        "name": "",
+        "channel": "",
+        "start_ts": 1_794_999_900,
+        "labels": {"customer": "", "switchhook_account": ""},
+    }
+    said = {"role": "user", "content": "", "speech_start_ms": 1, "speech_end_ms": 2, "card": canary.number}
+    turn = {"agent_id": "agent_3", "channel": "", "turn_id": 1, "start": {"type": ""}, "end": {"type": ""}}
+    payloads: dict[int, dict[str, Any]] = {
+        101: {},
+        102: {"stop_ts": 1_794_999_991, "status": "", "message": ""},
+        103: {"stop_ts": 1_794_999_991, "contents": [said, {"role": "assistant", "content": ""}]},
+        104: {"message": ""},
+        110: {"turn_id": 2, "errors": [{"module": "llm", "turn_id": 2, "code": 503, "message": ""}]},
+        111: {"stop_ts": 1_794_999_991, "metrics": [{"turn_id": 1, "llm_ttfb": 1104, "note": ""}]},
+        112: {"stop_ts": 1_794_999_991_000, "total_turn_count": 1, "turns": [turn]},
+        201: {"state": "ANSWERED", "report_ms": 1_794_999_900_000, "from": ""},
+        202: {"state": "HANGUP", "report_ms": 1_794_999_900_000, "to": ""},
+        1002: {"transcripts": [{"text": ""}]},
+    }
+    made = {str(number): _notified(canary, number, {**common, **payload}) for number, payload in payloads.items()}
+    texts = dict.fromkeys(("start_ts", "stop_ts", "status", "uid"), canary.said("a number"))
+    made["102, texts for numbers"] = _notified(canary, 102, common | texts)
+    made["1001, nameless"] = _notified(canary, 1001, {"what": ""}, agent={})
+    return _encoded(made)
+
+
+def _notified(
+    canary: Canary, number: int, payload: Mapping[str, Any], *, agent: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """A notification sent now; its notice is a canary as well, because only a hash of it is kept."""
+    named = {"agent_id": f"agent_{number}"} if agent is None else agent
+    envelope = {"sid": "", "noticeId": "", "productId": 17, "eventType": number, "notifyMs": int(time.time() * 1000)}
+    planted: dict[str, Any] = canary.in_all_of({**envelope, "payload": {**named, **payload}})
+    return planted
+
+
 def canaryllm_bodies(canary: Canary) -> dict[str, bytes]:
     """Bodies for CanaryLLM's `event`, `context` and `complete`, by a name for each."""
     tool = {"conversationId": "k_tool", "query": "", "arguments": {"card": canary.number, "words": [""]}}
@@ -121,6 +162,20 @@ def canaryllm_bodies(canary: Canary) -> dict[str, bytes]:
     return _encoded(
         {name: canary.in_all_of(sample) for name, sample in {"tool": tool, "done": done, "odd": odd}.items()}
     )
+
+
+def recording_bodies(canary: Canary, locations: Mapping[str, str]) -> dict[str, bytes]:
+    """Calls whose recordings are at these addresses, by a name for each; a token in the address is content too."""
+    made: dict[str, Any] = {}
+    for name, location in locations.items():
+        assistant = {"id": "agent_3", "speaksFirst": True, "description": canary.said("description"), "voice": ""}
+        made[name] = {
+            "assistant": canary.in_all_of(assistant, kept={"id", "description"}),
+            "location": f"{location}?token={canary.token}",
+            "callId": f"call_{len(made)}",
+            "notes": canary.said("notes"),
+        }
+    return _encoded(made)
 
 
 def broken_bodies(body: bytes, canary: Canary) -> dict[str, bytes]:

@@ -1,4 +1,4 @@
-"""All that can arrive at the ingress' routes: good webhooks, refused ones, and what is no HTTP at all.
+"""All that can arrive where content is taken: good webhooks and recordings, refused ones, and what is no HTTP at all.
 
 Every request carries a canary in its body, its query and all the headers that a sender or a proxy may add.
 """
@@ -7,13 +7,21 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Final
 from urllib.parse import quote
 
-from tests.payloads import elevenlabs_headers, retell_digest
-from tests.planted import Canary, broken_bodies, canaryllm_bodies, elevenlabs_bodies, retell_bodies
+from tests.payloads import agora_headers, elevenlabs_headers, retell_digest
+from tests.planted import (
+    Canary,
+    agora_bodies,
+    broken_bodies,
+    canaryllm_bodies,
+    elevenlabs_bodies,
+    recording_bodies,
+    retell_bodies,
+)
 
 Headers = dict[str, str]
 Sign = Callable[[bytes], Headers]
@@ -23,8 +31,9 @@ CANONICAL: Final = "POST /api/v1/webhooks/retell"
 EVENT: Final = "POST /api/convagents/webhook/event"
 COMPLETE: Final = "POST /api/convagents/webhook/complete"
 CONTEXT: Final = "POST /api/convagents/webhook/context"
+CALL: Final = "POST /api/v1/call"
 # Every route that takes content. A test compares them with those that exist.
-ROUTES: Final = frozenset({PROVIDER, CANONICAL, EVENT, COMPLETE, CONTEXT})
+ROUTES: Final = frozenset({PROVIDER, CANONICAL, EVENT, COMPLETE, CONTEXT, CALL})
 
 _TAKEN: Final = frozenset({200})
 _UNREADABLE: Final = frozenset({200, 400, 502})
@@ -36,15 +45,17 @@ _ADDED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Where an account's webhooks go, and what proves them."""
+    """Where an account's webhooks go, and what proves them; and where recordings are, by what happens to them."""
 
     elevenlabs_url: str
     retell_url: str
+    agora_url: str
     provider_secret: str
     template_secret: str
     unhelpful_secrets: tuple[str, ...]
     api_key: str
     secrets: tuple[str, ...]
+    recordings: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +82,8 @@ class _Inlet:
     sign: Sign
     bodies: Mapping[str, bytes]
     statuses: frozenset[int] = _TAKEN
+    # What it takes more than the ingress' routes.
+    more_bytes: int = 0
 
 
 def webhooks(sender: Sender, canary: Canary, *, most_bytes: int) -> Iterator[Sent]:
@@ -92,7 +105,7 @@ def webhooks(sender: Sender, canary: Canary, *, most_bytes: int) -> Iterator[Sen
             canary=canary,
         )
         yield _sent(inlet, "no proof", some, {}, statuses=frozenset({401}), canary=canary)
-        large = some + b" " * most_bytes
+        large = some + b" " * (most_bytes + inlet.more_bytes)
         yield _sent(inlet, "too large", large, inlet.sign(large), statuses=frozenset({413}), canary=canary)
         packed = gzip.compress(some)
         encoded = inlet.sign(packed) | {"Content-Encoding": "gzip"}
@@ -130,6 +143,9 @@ def _inlets(sender: Sender, canary: Canary) -> Iterator[_Inlet]:
     def retell(body: bytes) -> Headers:
         return retell_digest(body, sender.provider_secret)
 
+    def agora(body: bytes) -> Headers:
+        return agora_headers(body, sender.provider_secret)
+
     template = partial(_with_secret, sender.template_secret)
 
     def repeated(body: bytes) -> Headers:
@@ -142,11 +158,13 @@ def _inlets(sender: Sender, canary: Canary) -> Iterator[_Inlet]:
     by_elevenlabs = {"ElevenLabs' own": elevenlabs_bodies(canary)["transcription"]}
     yield _Inlet(PROVIDER, sender.elevenlabs_url, elevenlabs, elevenlabs_bodies(canary))
     yield _Inlet(PROVIDER, sender.retell_url, retell, retell_bodies(canary))
+    yield _Inlet(PROVIDER, sender.agora_url, agora, agora_bodies(canary))
     yield _Inlet(CANONICAL, "/api/v1/webhooks/retell", key, retell_bodies(canary))
     yield _Inlet(EVENT, "/api/convagents/webhook/event", template, spoken)
     yield _Inlet(EVENT, "/api/convagents/webhook/event", repeated, spoken)
     yield _Inlet(COMPLETE, "/api/convagents/webhook/complete", template, spoken | by_elevenlabs)
     yield _Inlet(CONTEXT, "/api/convagents/webhook/context", template, spoken)
+    yield _Inlet(CALL, "/api/v1/call", key, recording_bodies(canary, sender.recordings), more_bytes=100_000)
     for secret in sender.unhelpful_secrets:
         # Whose customer's server gives back what it was sent, and fails.
         asked = partial(_with_secret, secret)

@@ -23,7 +23,7 @@ from relay.connections import postgres_engine, redis_client
 from relay.demo.embedded import EmbeddedPostgres, EmbeddedRedis, Scratch, start_redis
 from relay.demo.embedded.watchdog import Watchdog
 from relay.outbox import keys
-from relay.queues import BILLING, RELAY
+from relay.queues import BILLING, OUTBOX_LANES, RECORDINGS, RELAY
 from relay.settings import Settings
 from relay.store import charges, deliveries, sessions
 from relay.store.charges import Charge
@@ -163,10 +163,13 @@ class Stack:
 
     def await_settled(self, customer: Customer, *, within_seconds: float = 15.0) -> None:
         """Wait until nothing of the customer waits or is in flight, and every outcome is in Postgres."""
+        handed_in = keys.line(RECORDINGS, customer.id), keys.fly(RECORDINGS, customer.id)
         waits, leases = keys.line(BILLING, customer.id), keys.fly(BILLING, customer.id)
 
         def unsettled() -> str:
             # In this order: an event's outcome is in the stream no later than it leaves its line.
+            if any(self.redis.zcard(key) for key in handed_in):
+                return "a recording waits"
             if self.redis.zcard(waits) or self.redis.zcard(leases):
                 return "a charge waits"
             if self.redis.xlen(keys.OUTCOMES):
@@ -196,7 +199,7 @@ class Stack:
     def end_leases(self) -> None:
         """Have the leases of workers that are dead end now: a minute that nobody has to wait for."""
         now_ms = int(time.time() * 1000)
-        for lane in (RELAY, BILLING):
+        for lane in OUTBOX_LANES:
             flying: Any = self.redis.keys(keys.fly(lane, "*"))
             for fly in flying:
                 claimed: Any = self.redis.zrange(fly, 0, -1)

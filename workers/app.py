@@ -21,26 +21,36 @@ from celery.exceptions import SecurityWarning
 from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_shutting_down
 
 from relay import memory, queues
+from relay.agents.clients import Clients
+from relay.agents.sync import Sync
 from relay.connections import postgres_engine, redis_client
 from relay.directory import Directory, Mirror
 from relay.errors import NotFound, Unavailable
-from relay.outbox import Outbox, fitness
+from relay.outbox import Accepted, Outbox, fitness
 from relay.outbox.outcomes import OutcomeReader
 from relay.outbox.ring import Bell, unmute
+from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import endpoints
 from relay.store.database import Database
 from relay.telemetry import logs, port
 from relay.telemetry.publisher import Publisher
-from workers import bells, upkeep
+from workers import bells, expiry, upkeep
 from workers.audit import AuditAlarm
 from workers.charge import ChargeLane
+from workers.crew import Crew
 from workers.deliver import DeliveryThread
 from workers.lane import Lane
 from workers.record import RecordLane
+from workers.recordings import recordings_crew
 
 _SWEEP_SECONDS: Final = 10.0
+# Conversations whose agents are given up in one turn of upkeep.
+_IDLE_MOST: Final = 100
+_UNUSED_MOST: Final = 100
+# How the audit names what happens by itself.
+_ACTOR: Final = "upkeep"
 # What this process settles is recorded at once; what only others have done, by the tick.
 _RECORD_SECONDS: Final = 2.0
 
@@ -61,7 +71,10 @@ class Worker:
         self.client = redis_client(settings)
         self.database = Database(postgres_engine(settings))
         self.mirror = Mirror(self.client, self.ring)
+        clients = Clients(settings, self.database, self.ring)
+        self.sync = Sync(settings, self.database, self.ring, self.mirror, clients)
         self.outbox = Outbox(self.client)
+        self.provisioning = Provisioning(settings, self.database, self.ring, self.mirror, self.outbox)
         # The audit looks at every line: one process in several may have that to do.
         self._audit_alarm = AuditAlarm(self.outbox) if queues.RELAY in lanes else None
         self._bell = Bell(app, self.client)
@@ -85,6 +98,11 @@ class Worker:
                 Directory(self.mirror, self.ring, self.database),
                 on_settled=lambda: self.wake(queues.RECORD),
                 on_more=lambda: self._bell.ring(queues.RELAY),
+            )
+        if queues.RECORDINGS in lanes:
+            directory = Directory(self.mirror, self.ring, self.database)
+            self.hosts[queues.RECORDINGS] = recordings_crew(
+                settings, self.ring, self.client, directory, on_accepted=self._ring_for
             )
         # Not left to beat: what has ended must give its bytes back, or its account would be refused for good.
         self.hosts[queues.UPKEEP] = Lane(queues.UPKEEP, self._sweep, tick_seconds=_SWEEP_SECONDS)
@@ -110,8 +128,12 @@ class Worker:
             if isinstance(host, DeliveryThread):
                 host.join()
         for host in self.hosts.values():
-            if isinstance(host, Lane):
+            if isinstance(host, Lane | Crew):
                 host.join(5)
+
+    def _ring_for(self, accepted: Accepted) -> None:
+        for lane in accepted.rings:
+            self._bell.ring(lane)
 
     def _sweep(self) -> bool:
         upkeep.end_events(self.outbox)
@@ -184,6 +206,11 @@ def _add_tasks(app: Celery, worker: Worker) -> None:
         queues.REWRITE: partial(upkeep.rewrite_append_only_file, worker.client),
         queues.LOST: partial(upkeep.find_lost_deliveries, worker.client, worker.database),
         queues.MIRROR: partial(upkeep.mirror_configuration, worker.mirror, worker.database),
+        queues.AGENTS: partial(upkeep.sync_agents, worker.sync, worker.mirror, worker.database),
+        queues.CONVERSATIONS: partial(worker.provisioning.retire_idle_conversations, _IDLE_MOST),
+        queues.ABANDONED: partial(upkeep.abandon_sessions, worker.database),
+        queues.ENDPOINTS: partial(worker.provisioning.acting_as(_ACTOR).close_unused_endpoints, _UNUSED_MOST),
+        queues.EXPIRY: partial(expiry.end_what_is_over, worker.mirror, worker.database, worker.ring),
     }
     for name, job in jobs.items():
         app.task(name=name, Strategy=bells.STRATEGY)(_contained(name, job))

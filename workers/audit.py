@@ -6,10 +6,9 @@ import time
 from typing import Final
 
 from relay.outbox import Outbox
-from relay.queues import BILLING, RELAY
+from relay.queues import OUTBOX_LANES
 from relay.telemetry import logs
 
-_LANES: Final = (RELAY, BILLING)
 _PERIOD_SECONDS: Final = 60.0
 
 
@@ -22,8 +21,8 @@ class AuditAlarm:
     def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
         self._due_at = 0.0
-        self._missing = dict.fromkeys(_LANES, 0)
-        self._told = dict.fromkeys(_LANES, 0)
+        self._missing = dict.fromkeys(OUTBOX_LANES, 0)
+        self._told = dict.fromkeys(OUTBOX_LANES, 0)
 
     def audit_if_due(self) -> None:
         """Audit once a minute. Raises Unavailable."""
@@ -33,7 +32,7 @@ class AuditAlarm:
 
     def audit(self) -> None:
         """Audit every lane once. Raises Unavailable."""
-        for lane in _LANES:
+        for lane in OUTBOX_LANES:
             missing = self._outbox.audit(lane).unaccounted
             if not missing:
                 self._told[lane] = 0

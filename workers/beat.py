@@ -23,11 +23,17 @@ _SCHEDULE: Final = {
     queues.KICK: timedelta(seconds=10),
     queues.CHARGE: timedelta(seconds=10),
     queues.RECORD_TASK: timedelta(seconds=10),
+    queues.MEASURE: timedelta(seconds=10),
+    queues.AGENTS: timedelta(seconds=15),
     queues.MIRROR: timedelta(minutes=1),
+    queues.EXPIRY: timedelta(minutes=1),
     queues.PARTITIONS: timedelta(hours=1),
     queues.RETENTION: timedelta(hours=6),
     queues.REWRITE: timedelta(hours=1),
     queues.LOST: timedelta(minutes=10),
+    queues.CONVERSATIONS: timedelta(minutes=10),
+    queues.ABANDONED: timedelta(minutes=10),
+    queues.ENDPOINTS: timedelta(hours=1),
 }
 
 

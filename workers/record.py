@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
+from relay.calls import SWITCHHOOK
 from relay.errors import Unavailable
 from relay.outbox.outcomes import AcceptedOutcome, AttemptOutcome, OutcomeReader, StreamEntry, UnreadableEntry
 from relay.store import records
 from relay.store.database import Database
 from relay.store.deliveries import sortable
-from relay.store.records import AttemptRecord, DeliveryRecord, EventRecord, SessionRecord
+from relay.store.records import AttemptRecord, BeginningRecord, DeliveryRecord, EventRecord, SessionRecord
 from relay.telemetry import logs, metrics
 
 _BATCH: Final = 500
@@ -77,6 +78,7 @@ class RecordLane:
                     deliveries=list(folded.deliveries.values()),
                     attempts=list(folded.attempts.values()),
                     sessions=list(folded.sessions.values()),
+                    beginnings=folded.beginnings,
                 )
         except Unavailable:
             raise
@@ -91,12 +93,16 @@ class RecordLane:
 
 @dataclass(slots=True)
 class Folded:
-    """Rows to write, each key once: two rows of one key in a statement are refused by Postgres (SQLSTATE 21000)."""
+    """Rows to write, each key once: two rows of one key in a statement are refused by Postgres (SQLSTATE 21000).
+
+    `beginnings` are not inserted, and may repeat.
+    """
 
     events: list[EventRecord] = field(default_factory=list)
     deliveries: dict[tuple[str, str], DeliveryRecord] = field(default_factory=dict)
     attempts: dict[tuple[str, str, int], AttemptRecord] = field(default_factory=dict)
     sessions: dict[tuple[str, str, str], SessionRecord] = field(default_factory=dict)
+    beginnings: list[BeginningRecord] = field(default_factory=list)
 
 
 def fold(entries: Iterable[StreamEntry]) -> Folded:
@@ -156,7 +162,7 @@ def _fold_accepted(folded: Folded, entry: StreamEntry, accepted: AcceptedOutcome
                 settled_at=None,
             ),
         )
-    if call.ending is None or not call.livemode:
+    if call.provider != SWITCHHOOK and (call.ending is None or not call.livemode):
         folded.sessions.setdefault(
             (facts.account_id, call.provider, call.conversation_id),
             SessionRecord(
@@ -170,6 +176,17 @@ def _fold_accepted(folded: Folded, entry: StreamEntry, accepted: AcceptedOutcome
                 livemode=call.livemode,
                 created_at=at,
             ),
+        )
+    if call.begins:
+        folded.beginnings.append(
+            BeginningRecord(
+                account_id=facts.account_id,
+                id=facts.session_id,
+                provider=call.provider,
+                conversation_id=call.conversation_id,
+                livemode=call.livemode,
+                at=at if call.occurred_at_ms is None else _moment(call.occurred_at_ms),
+            )
         )
 
 

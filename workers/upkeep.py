@@ -9,11 +9,12 @@ from typing import Final
 
 import redis
 
+from relay.agents.sync import Sync
 from relay.connections import answered
 from relay.directory import Mirror
 from relay.outbox import Outbox, keys
 from relay.outbox.outcomes import backlog
-from relay.store import endpoints, partitions, pending
+from relay.store import endpoints, partitions, pending, sessions, voice_agents
 from relay.store.database import Database
 from relay.store.pending import Pending
 from relay.telemetry import logs
@@ -24,9 +25,12 @@ _SWEEP_MOST: Final = 500
 # A record is made within seconds of its event; what is pending for longer must be in the outbox.
 _LOST_AFTER: Final = timedelta(minutes=10)
 _LOST_PAGE: Final = 500
+_ABANDON_MOST: Final = 10_000
 _REWRITE_EVERY: Final = timedelta(hours=24)
 _REWRITE_AGAIN: Final = timedelta(hours=1)
 _REWRITTEN: Final = keys.PREFIX + "rewritten"
+# More than a turn has time for.
+_AGENTS_MOST: Final = 100
 
 
 def end_events(outbox: Outbox) -> int:
@@ -110,6 +114,15 @@ def rewrite_append_only_file(client: redis.Redis) -> None:
             client.expire(_REWRITTEN, _REWRITE_AGAIN)  # a rewrite under way, or no room for a fork: that passes
 
 
+def abandon_sessions(database: Database) -> int:
+    """End sessions that nothing more will be heard of. Returns how many."""
+    with database.begin() as connection:
+        abandoned = sessions.abandon(connection, limit=_ABANDON_MOST)
+    if abandoned:
+        logs.info("sessions_abandoned", count=abandoned)
+    return abandoned
+
+
 def mirror_configuration(mirror: Mirror, database: Database) -> int:
     """Mirror what a crash between commit and mirror left behind. Returns how many accounts it mirrored.
 
@@ -122,3 +135,15 @@ def mirror_configuration(mirror: Mirror, database: Database) -> int:
     if mirrored:
         logs.info("configuration_mirrored", count=mirrored)
     return mirrored
+
+
+def sync_agents(sync: Sync, mirror: Mirror, database: Database) -> int:
+    """Bring voice agents to where their templates want them, and count those that are not there. Raises Unavailable.
+
+    Returns how many were tried.
+    """
+    tried = sync.due(_AGENTS_MOST)
+    with database.begin() as connection:
+        counts = voice_agents.counts(connection)
+    mirror.note_unsynced_agents(counts)
+    return tried

@@ -18,26 +18,31 @@ class Clients:
     """Makes clients. They are cheap and short-lived: a key may be replaced at any time."""
 
     def __init__(self, settings: Settings, database: Database, ring: KeyRing) -> None:
-        self._settings = settings
+        self._ours = {"elevenlabs": settings.elevenlabs, "retell": settings.retell, "agora": settings.agora}
         self._database = database
         self._ring = ring
 
     def elevenlabs(self, account_id: str) -> ElevenLabs:
         """Raises ProviderNotConfigured, Unavailable."""
-        return ElevenLabs(self._access(account_id, "elevenlabs", self._settings.elevenlabs))
+        return ElevenLabs(self.access(account_id, "elevenlabs")[0])
 
     def retell(self, account_id: str) -> Retell:
         """Raises ProviderNotConfigured, Unavailable."""
-        return Retell(self._access(account_id, "retell", self._settings.retell))
+        return Retell(self.access(account_id, "retell")[0], account_id=account_id)
 
     def agora(self, account_id: str) -> Agora:
         """Raises ProviderNotConfigured, Unavailable. Its key is `<customer id>:<customer secret>`."""
-        return Agora(self._access(account_id, "agora", self._settings.agora))
+        return Agora(self.access(account_id, "agora")[0])
 
-    def _access(self, account_id: str, provider: str, ours: ProviderAccess) -> ProviderAccess:
+    def access(self, account_id: str, provider: str) -> tuple[ProviderAccess, bool]:
+        """How the account reaches a provider, and whether by a key of its own: ours opens what is of others, too.
+
+        Raises ProviderNotConfigured, Unavailable.
+        """
         with self._database.begin() as connection:
             own = provider_keys.opened(connection, self._ring, account_id=account_id, provider=provider)
+        ours = self._ours[provider]
         access = ours if own is None else replace(ours, api_key=own)
         if not access.api_key:
             raise ProviderNotConfigured(f"there is no API key for {provider}: store the account's own one")
-        return access
+        return access, own is not None

@@ -6,7 +6,20 @@ from typing import Any, Final
 
 import click
 
-from relay.cli import configuration, demonstration, doctor, listing, plan, replay, serving, top
+from relay.cli import (
+    audit,
+    configuration,
+    demonstration,
+    doctor,
+    endpoints,
+    erase,
+    keys,
+    listing,
+    plan,
+    replay,
+    serving,
+    top,
+)
 from relay.errors import SwitchhookError
 from relay.store.database import StatementRefused
 
@@ -47,15 +60,18 @@ for _command in (
     serving.migrate,
     configuration.account,
     configuration.source,
-    configuration.endpoint,
+    keys.key,
+    endpoints.endpoint,
     configuration.template,
     configuration.rate_card,
     listing.deliveries,
     listing.sessions,
     listing.charges,
+    audit.audit,
     plan.plan,
     doctor.doctor,
     top.top,
     replay.replay,
+    erase.erase,
 ):
     main.add_command(_command)

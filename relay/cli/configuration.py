@@ -6,16 +6,12 @@ from datetime import datetime
 
 import click
 
+from relay.cli.endpoints import account_option, secrets_of
 from relay.cli.moments import Moment
 from relay.cli.output import json_option, show
-from relay.errors import BadRequest
 from relay.provisioning import Provisioning
 from relay.settings import Settings
-from relay.store.endpoints import Endpoint
-from relay.store.snapshot import Signing
 from relay.store.templates import TemplateType
-
-account_option = click.option("--account", "account_id", required=True, metavar="ID", help="The account (acc_...).")
 
 
 def _provisioning() -> Provisioning:
@@ -51,21 +47,22 @@ def source() -> None:
 
 @source.command("create")
 @account_option
-@click.option("--provider", required=True, help="elevenlabs or retell.")
+@click.option("--provider", required=True, help="agora, elevenlabs or retell.")
 @click.option("--secret", "secrets", required=True, multiple=True, help="The provider's signing secret; repeatable.")
 @click.option("--relay-url", help="Deliver everything from this source here.")
+@click.option("--shared", is_flag=True, help="For all accounts, by the labels of calls begun here; keep it your own.")
 @json_option
 def create_source(
-    account_id: str, provider: str, secrets: tuple[str, ...], relay_url: str | None, as_json: bool
+    *, account_id: str, provider: str, secrets: tuple[str, ...], relay_url: str | None, shared: bool, as_json: bool
 ) -> None:
     """Create a source; give its URL to the provider."""
     provisioning = _provisioning()
     made, endpoint = provisioning.create_source(
-        account_id=account_id, provider=provider, secrets=secrets, relay_url=relay_url
+        account_id=account_id, provider=provider, secrets=secrets, relay_url=relay_url, shared=shared
     )
     fields: dict[str, object] = {"id": made.id, "url": provisioning.source_url(made), "provider": made.provider}
     if endpoint is not None:
-        fields |= {"endpointId": endpoint.id} | _secrets(endpoint)
+        fields |= {"endpointId": endpoint.id} | secrets_of(endpoint)
     show(fields, as_json=as_json, title="source created", hint="Enter the URL at the provider as its webhook.")
 
 
@@ -77,82 +74,6 @@ def set_source_secrets(account_id: str, secrets: tuple[str, ...], source_id: str
     """Replace a source's secrets: when the provider has named its secret, or rotates it."""
     made = _provisioning().set_source_secrets(account_id=account_id, source_id=source_id, secrets=secrets)
     click.echo(f"{made.id} has {len(made.secrets)} secret(s)")
-
-
-@click.group()
-def endpoint() -> None:
-    """Endpoints: where your customers take deliveries."""
-
-
-@endpoint.command("create")
-@account_option
-@click.option("--url", required=True, help="Where to deliver: public, https in production.")
-@click.option(
-    "--event", "filters", multiple=True, help="Only these types: retell.call_analyzed, elevenlabs.*; repeatable."
-)
-@click.option("--header", "headers", multiple=True, metavar="NAME:VALUE", help="Sent with every delivery; repeatable.")
-@click.option("--webhook-secret", help="Sent as X-Webhook-Secret (default: generated).")
-@click.option("--signing-secret", help="whsec_ and base64 (default: generated).")
-@click.option(
-    "--signing",
-    type=click.Choice(["standard", "provider"]),
-    default="standard",
-    show_default=True,
-    help="provider: the provider's own signature besides.",
-)
-@click.option("--deadline-seconds", type=int, default=15, show_default=True, help="For one attempt in all; at most 20.")
-@click.option("--retention-hours", type=int, help="How long content may wait (default: setting; 0: one attempt).")
-@click.option("--failure-when", metavar="PATH", help="Repeat on a 2xx answer with a value here: '$.error'.")
-@click.option("--source", "source_id", help="Only what comes from this source (default: the whole account).")
-@json_option
-def create_endpoint(
-    *,
-    account_id: str,
-    url: str,
-    filters: tuple[str, ...],
-    headers: tuple[str, ...],
-    webhook_secret: str | None,
-    signing_secret: str | None,
-    signing: Signing,
-    deadline_seconds: int,
-    retention_hours: int | None,
-    failure_when: str | None,
-    source_id: str | None,
-    as_json: bool,
-) -> None:
-    """Create an endpoint for the whole account, or for one source."""
-    made = _provisioning().create_endpoint(
-        account_id=account_id,
-        url=url,
-        filters=filters or ("*",),
-        headers=_headers(headers),
-        webhook_secret=webhook_secret,
-        signing_secret=signing_secret,
-        signing=signing,
-        deadline_seconds=deadline_seconds,
-        retention_hours=retention_hours,
-        failure_when=failure_when,
-        source_id=source_id,
-    )
-    show({"id": made.id, "url": made.url} | _secrets(made), as_json=as_json, title="endpoint created")
-
-
-@endpoint.command("disable")
-@account_option
-@click.argument("endpoint_id")
-def disable_endpoint(account_id: str, endpoint_id: str) -> None:
-    """Stop delivering to an endpoint; what waits for it ends as dead."""
-    _provisioning().set_endpoint_state(account_id=account_id, endpoint_id=endpoint_id, enabled=False)
-    click.echo(f"{endpoint_id} is disabled")
-
-
-@endpoint.command("enable")
-@account_option
-@click.argument("endpoint_id")
-def enable_endpoint(account_id: str, endpoint_id: str) -> None:
-    """Deliver to an endpoint again, also after it answered 410."""
-    _provisioning().set_endpoint_state(account_id=account_id, endpoint_id=endpoint_id, enabled=True)
-    click.echo(f"{endpoint_id} is enabled")
 
 
 @click.group()
@@ -239,23 +160,3 @@ def create_rate_card(
         as_json=as_json,
         title="rate card created",
     )
-
-
-def _secrets(endpoint: Endpoint) -> dict[str, object]:
-    return {"webhookSecret": endpoint.webhook_secret, "signingSecret": endpoint.signing_secrets[0]}
-
-
-def _headers(texts: tuple[str, ...]) -> dict[str, str]:
-    pairs = [_header(text) for text in texts]
-    headers = dict(pairs)
-    if len(headers) < len(pairs):
-        raise BadRequest("the same header is given twice", field="header")
-    return headers
-
-
-def _header(text: str) -> tuple[str, str]:
-    name, separator, value = text.partition(":")
-    if not separator:
-        raise BadRequest("a header is NAME:VALUE", field="header")
-    # Blanks around a value do not belong to it (RFC 9110, 5.5). Nothing else goes unseen: the rest is checked.
-    return name, value.strip(" \t")

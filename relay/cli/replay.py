@@ -12,13 +12,16 @@ from typing import Any, Final
 import click
 import msgspec
 
+from relay.agents.clients import Clients
 from relay.cli.listing import account_filter
 from relay.cli.moments import Past
 from relay.cli.output import json_option, table
 from relay.connections import postgres_engine, redis_client
 from relay.outbox import Outbox
-from relay.replay import Answer, Replayed, Selection
+from relay.refetch import Refetcher
+from relay.replay import DONE, Answer, Replayed, Selection, audited
 from relay.replay import replay as replay_selected
+from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store.database import Database
 
@@ -26,23 +29,33 @@ from relay.store.database import Database
 _PROGRESS_SECONDS: Final = 1.0
 # Behind the number of those that were replayed.
 _SUMMARY: Final = {
+    Answer.REFETCHED: "with content fetched again",
     Answer.PENDING: "still pending",
     Answer.CONTENT_GONE: "without content",
     Answer.CONTENT_LOST: "with lost content",
+    Answer.CONTENT_ERASED: "whose content was erased",
     Answer.ENDPOINT_DISABLED: "at disabled endpoints",
     Answer.ENDPOINT_GONE: "at endpoints that are gone",
     Answer.UNKNOWN: "not recorded yet",
+    Answer.OVER_QUOTA: "over the quota",
+    Answer.PROVIDER_FAILED: "refused by the provider",
+    Answer.PROVIDER_UNAVAILABLE: "not answered by the provider",
     Answer.FAILED: "failed",
 }
 _HINTS: Final = {
     Answer.PENDING: "What is pending has not ended; it is tried by itself.",
     Answer.CONTENT_GONE: "Content is deleted once it is delivered, and when its retention ends. "
-    "Fetching it again from the provider comes with the control API.",
-    Answer.CONTENT_LOST: "What ended as content_lost can never be replayed: its content was gone before its time.",
+    "--refetch fetches it again where the provider keeps it and we may ask.",
+    Answer.CONTENT_LOST: "What ended as content_lost can never be replayed with the same bytes: its content was gone "
+    "before its time. --refetch fetches it again where the provider keeps it.",
+    Answer.CONTENT_ERASED: "What a customer had erased is not fetched again.",
     Answer.ENDPOINT_DISABLED: "A disabled endpoint takes nothing: 'switchhook endpoint enable' it, then replay again.",
     Answer.ENDPOINT_GONE: "This endpoint answered 410, or does not exist any more: "
     "if it is there again, 'switchhook endpoint enable' it, then replay again.",
     Answer.UNKNOWN: "The records lag behind the outbox: try again in a moment.",
+    Answer.OVER_QUOTA: "An account holds too many undelivered bytes: try again when its endpoints have answered.",
+    Answer.PROVIDER_FAILED: "The provider's API refused: is its key still good?",
+    Answer.PROVIDER_UNAVAILABLE: "The provider's API did not answer: try again later.",
     Answer.FAILED: "Redis refused some of these; nothing was changed for them.",
 }
 
@@ -60,6 +73,7 @@ _HINTS: Final = {
     help="Only what ended so (with --since: dead; with an event: all).",
 )
 @click.option("--limit", type=click.IntRange(1), help="Replay at most so many, oldest first (default: all).")
+@click.option("--refetch", is_flag=True, help="Fetch content that is gone from the provider again.")
 @click.option("--dry-run", is_flag=True, help="Say what could be replayed and change nothing.")
 @json_option
 def replay(
@@ -70,16 +84,20 @@ def replay(
     since: datetime | None,
     status: Any,
     limit: int | None,
+    refetch: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
     """Send ended deliveries again: those of one EVENT (evt_...), or all that died --since a time.
 
     The same bytes go out with the same webhook-id and the next attempt number, within a second. That needs the content,
-    which is deleted once it is delivered everywhere and when its retention ends.
+    which is deleted once it is delivered everywhere and when its retention ends. With --refetch it is fetched from the
+    provider again where it is kept there: not the same bytes then, and the delivery says so.
     """
     if (delivery is None) == (since is None):
         raise click.UsageError("name an event, or say --since when; not both")
+    if refetch and dry_run:
+        raise click.UsageError("--dry-run cannot say what a provider would still have; leave out --refetch")
     selection = Selection(
         event_id=delivery,
         endpoint_id=endpoint_id,
@@ -89,15 +107,19 @@ def replay(
     )
     settings = Settings.from_environ()
     with closing(Database(postgres_engine(settings, pool_size=1))) as database, redis_client(settings) as client:
+        outbox, ring = Outbox(client), KeyRing(settings.keys)
+        refetcher = Refetcher(settings, database, outbox, ring, Clients(settings, database, ring))
         parts = replay_selected(
             database,
-            Outbox(client),
+            outbox,
             selection,
             retention=settings.retention,
             most=limit,
             dry_run=dry_run,
+            refetch=refetcher if refetch else None,
         )
-        done = [item for part in _telling_progress(parts) for item in part]
+        told = parts if dry_run else audited(database, parts, actor="cli")
+        done = [item for part in _telling_progress(told) for item in part]
     counts = Counter(item.answer for item in done)
     if as_json:
         _show_json(done, counts, dry_run=dry_run)
@@ -105,7 +127,7 @@ def replay(
         if delivery is not None or dry_run:
             _show_table(done)
         _show_summary(counts, dry_run=dry_run)
-    if counts[Answer.FAILED] or (delivery is not None and not counts[Answer.REPLAYED]):
+    if counts[Answer.FAILED] or (delivery is not None and not any(counts[answer] for answer in DONE)):
         raise click.exceptions.Exit(1)
 
 
@@ -121,7 +143,7 @@ def _telling_progress(parts: Iterable[list[Replayed]]) -> Iterator[list[Replayed
     seen, replayed, told = 0, 0, time.monotonic()
     for part in parts:
         seen += len(part)
-        replayed += sum(item.answer is Answer.REPLAYED for item in part)
+        replayed += sum(item.answer in DONE for item in part)
         if time.monotonic() - told >= _PROGRESS_SECONDS:
             told = time.monotonic()
             click.echo(f"{replayed} of {seen} so far", err=True)

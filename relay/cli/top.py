@@ -15,10 +15,9 @@ from relay.cli.output import json_option, table
 from relay.connections import redis_client
 from relay.errors import Unavailable
 from relay.outbox import Audit, Outbox, Worst
-from relay.queues import BILLING, RELAY
+from relay.queues import OUTBOX_LANES
 from relay.settings import Settings
 
-_LANES: Final = (RELAY, BILLING)
 _HEADINGS: Final = ("ENDPOINT", "ACCOUNT", "LATE", "WAITING", "IN FLIGHT", "CAP", "GATE", "FAILURES")
 _LANE_HEADINGS: Final = ("LANE", "LATE", "WAITING", "IN FLIGHT", "ACCEPTED", "DELIVERED", "DEAD", "LOST", "UNACCOUNTED")
 _UNITS: Final = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1_000, "s"))
@@ -56,7 +55,7 @@ def top(limit: int, watch_seconds: float | None, as_json: bool) -> None:
 
 
 def _look(outbox: Outbox, limit: int, *, as_json: bool) -> None:
-    worst, audits = outbox.worst(limit), {lane: outbox.audit(lane) for lane in _LANES}
+    worst, audits = outbox.worst(limit), {lane: outbox.audit(lane) for lane in OUTBOX_LANES}
     if as_json:
         click.echo(msgspec.json.encode(as_fields(worst, audits)).decode())
     else:

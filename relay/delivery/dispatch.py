@@ -86,7 +86,7 @@ class Dispatcher:
             return dead(claim, facts, "endpoint_gone")
         claim = ending(claim, endpoint, default=self._retention)
         if (code := refusal(claim, endpoint, redis_now_ms=redis_now_ms)) is not None:
-            return dead(claim, facts, code, shred=endpoint.retention_hours == 0)
+            return dead(claim, facts, code, shred=claim.is_erased or endpoint.retention_hours == 0)
         if claim.sealed is None:
             return _contentless(claim, facts, redis_now_ms=redis_now_ms)
         try:
@@ -110,6 +110,7 @@ class Dispatcher:
             attempt=claim.attempts + 1,
             now_ms=now_ms,
             is_enveloped=is_enveloped,
+            is_refetched=facts.refetched,
         )
         return Request(
             url=endpoint.url,
@@ -154,8 +155,8 @@ def ending(claim: Claim, endpoint: EndpointConfig, *, default: timedelta) -> Cla
 
 def refusal(claim: Claim, endpoint: EndpointConfig, *, redis_now_ms: int) -> str | None:
     """Why a unit is to be given up without a request, if so. `claim` has its own endpoint's end. Pure."""
-    if claim.is_poison:
-        return "poison"
+    if claim.is_erased or claim.is_poison:
+        return "erased" if claim.is_erased else "poison"
     if claim.gate == "gone" or endpoint.state == "gone":
         return "endpoint_gone"
     if endpoint.state == "disabled":

@@ -35,7 +35,7 @@ _FORBIDDEN: Final = frozenset(
         "transfer-encoding",
         "upgrade",
         "x-webhook-secret",
-        *(provider.SIGNATURE_HEADER.lower() for provider in PROVIDERS.values()),
+        *(header.lower() for provider in PROVIDERS.values() for header in provider.SIGNATURE_HEADERS),
     }
 )
 _FORBIDDEN_PREFIXES: Final = ("proxy-", "switchhook-", "webhook-")

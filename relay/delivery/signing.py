@@ -92,7 +92,8 @@ def delivery_headers(
         _line("webhook-signature", signing.standard_signature(facts.event_id, seconds, body)),
     ]
     if signing.mode == "provider" and (provider := PROVIDERS.get(call.provider)) is not None:
-        lines.append(_line(*provider.sign(body, secret=signing.signing_secrets[0], now_ms=now_ms)))
+        proofs = provider.sign(body, secret=signing.signing_secrets[0], now_ms=now_ms)
+        lines += [_line(name, value) for name, value in proofs]
     lines += (
         _line("Content-Type", "application/json" if is_enveloped else facts.content_type),
         _line("Switchhook-Event", call.type),

@@ -1,23 +1,21 @@
 """One libcurl handle: how it is set up, and what is seen of an answer.
 
 A delivery counts only if curl ended without error, the blank line after the headers was seen (libcurl reports 200
-for `HTTP/1.1 200 OK\\r\\n` and FIN) and the status is 2xx. Redirects are not followed, proxies and .netrc of the
-environment are ignored, bodies are neither decoded nor kept unless asked for, and every new connection is judged on
-the address it goes to.
+for `HTTP/1.1 200 OK\\r\\n` and FIN) and the status is 2xx. Where it may go and what it does not follow is `handle`'s;
+bodies are neither decoded nor kept unless asked for.
 """
 
 from __future__ import annotations
 
-import socket
 import time
-from typing import Any, Final
+from typing import Final
 
 import pycurl
 
 from relay.content import Content
 from relay.delivery.exchange import Begun, Finished, Reply
-from relay.delivery.guard import is_allowed
-from relay.delivery.retry import AttemptResult, Failure, parse_retry_after
+from relay.delivery.handle import failure_of, guarded
+from relay.delivery.retry import AttemptResult, parse_retry_after
 from relay.settings import Network
 
 # What is read of an answer before the transfer is cut off; a 2xx counts all the same.
@@ -27,24 +25,14 @@ HEADERS_CAP_BYTES: Final = 64 * 1024
 # And how many, for libcurl keeps each with some hundred bytes of its own until the handle's next request. Python's own
 # client takes 100 in an answer.
 HEADERS_CAP_LINES: Final = 512
-# An idle connection is dropped before usual servers and NATs drop it (60 s and more).
-_IDLE_SECONDS: Final = 50
-_LIFETIME_SECONDS: Final = 600
 # A line feed alone ends a line too (RFC 9112, 2.2), and small servers write it.
 _BLANK_LINES: Final = (b"\r\n", b"\n")
-
-_TLS_ERRORS: Final = frozenset({
-    pycurl.E_SSL_CONNECT_ERROR, pycurl.E_PEER_FAILED_VERIFICATION, pycurl.E_SSL_CACERT, pycurl.E_SSL_CERTPROBLEM,
-    pycurl.E_SSL_CIPHER, pycurl.E_SSL_CACERT_BADFILE, pycurl.E_SSL_ISSUER_ERROR, pycurl.E_SSL_INVALIDCERTSTATUS,
-    pycurl.E_SSL_PINNEDPUBKEYNOTMATCH,
-})  # fmt: skip
 
 
 class Transfer:
     """One reusable easy handle and what has been seen of its answer. A body is kept only where it was asked for."""
 
     __slots__ = (
-        "_allow",
         "_body_bytes",
         "_header_bytes",
         "_header_lines",
@@ -57,28 +45,13 @@ class Transfer:
     )
 
     def __init__(self, allow: tuple[Network, ...], ca_file: str, user_agent: str) -> None:
-        self._allow = allow
         self.host = ""
-        self.curl = curl = pycurl.Curl()
+        self._refused = False
+        self.curl = curl = guarded(allow=allow, ca_file=ca_file, user_agent=user_agent, on_refused=self._on_refused)
         for option, value in (
-            (pycurl.NOSIGNAL, 1),
-            (pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS),
-            (pycurl.FOLLOWLOCATION, 0),
-            (pycurl.PROXY, ""),  # set and empty: the environment's proxy variables have no effect
-            (pycurl.NETRC, pycurl.NETRC_IGNORED),
-            (pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1),
-            (pycurl.SSL_VERIFYPEER, 1),
-            (pycurl.SSL_VERIFYHOST, 2),
-            (pycurl.SSLVERSION, pycurl.SSLVERSION_TLSv1_2),
-            (pycurl.CAINFO, ca_file),
-            (pycurl.USERAGENT, user_agent),
-            (pycurl.MAXAGE_CONN, _IDLE_SECONDS),
-            (pycurl.MAXLIFETIME_CONN, _LIFETIME_SECONDS),
-            (pycurl.TCP_NODELAY, 1),
             (pycurl.POST, 1),
             (pycurl.HEADERFUNCTION, self._on_header),
             (pycurl.WRITEFUNCTION, self._on_body),
-            (pycurl.OPENSOCKETFUNCTION, self._on_connect),
         ):
             curl.setopt(option, value)
 
@@ -113,7 +86,7 @@ class Transfer:
         status = curl.getinfo(pycurl.RESPONSE_CODE)
         if error == pycurl.E_WRITE_ERROR and self._headers_ended and self._body_bytes > BODY_CAP_BYTES:
             error = 0
-        failure = self._failure(error, status)
+        failure = failure_of(curl, error, headers_ended=self._headers_ended, refused=self._refused)
         hint = parse_retry_after(self._retry_after, time.time()) if self._retry_after and failure is None else None
         return Finished(
             ticket=begun.ticket,
@@ -131,22 +104,6 @@ class Transfer:
             body=Content(b"".join(kept)[:BODY_CAP_BYTES]),
             is_whole=self._body_bytes <= BODY_CAP_BYTES,
         )
-
-    def _failure(self, error: int, status: int) -> Failure | None:
-        if error == 0:
-            return None if self._headers_ended and status else Failure.TRUNCATED
-        if error == pycurl.E_OPERATION_TIMEDOUT:
-            return Failure.TIMED_OUT if self._was_connected() else Failure.CONNECT_TIMED_OUT
-        if error == pycurl.E_COULDNT_RESOLVE_HOST:
-            return Failure.DNS_FAILED
-        if error == pycurl.E_COULDNT_CONNECT:
-            # A name may have several addresses; only when none could be reached does the refused one tell why.
-            return Failure.TARGET_REFUSED if self._refused else Failure.CONNECT_FAILED
-        return Failure.TLS_FAILED if error in _TLS_ERRORS else Failure.TRUNCATED
-
-    def _was_connected(self) -> bool:
-        # Connecting takes no time on a connection that is used again; its address is known all the same.
-        return self.curl.getinfo(pycurl.CONNECT_TIME) > 0 or bool(self.curl.getinfo(pycurl.PRIMARY_IP))
 
     def _on_header(self, line: bytes) -> int | None:
         self._header_bytes += len(line)
@@ -168,19 +125,5 @@ class Transfer:
             self._kept.append(chunk)
         return -1 if self._body_bytes > BODY_CAP_BYTES else None
 
-    def _on_connect(self, _purpose: int, address: Any) -> Any:
-        family, kind, protocol, target = address
-        if family not in (socket.AF_INET, socket.AF_INET6) or not is_allowed(target[0], allow=self._allow):
-            self._refused = True
-            return pycurl.SOCKET_BAD
-        try:
-            return _HandedOver(family, kind, protocol)
-        except OSError:
-            return pycurl.SOCKET_BAD  # no descriptor is left, or no IPv6 here: libcurl tries the next address
-
-
-class _HandedOver(socket.socket):
-    """A socket for pycurl, which duplicates its descriptor and drops it: closed then, without a ResourceWarning."""
-
-    def __del__(self) -> None:
-        self.close()
+    def _on_refused(self) -> None:
+        self._refused = True

@@ -132,11 +132,10 @@ def _filled(node: Any, values: Mapping[str, Any]) -> Any:
 def _addressed(
     customer: Customer, provider: str, event: str, body: bytes, now_ms: int
 ) -> tuple[str, Mapping[str, str]]:
-    """The path that an event goes to, and the header that proves it."""
+    """The path that an event goes to, and the headers that prove it."""
     if provider in PROVIDERS:
         source = customer.sources[provider]
-        name, value = PROVIDERS[provider].sign(body, secret=source.secret, now_ms=now_ms)
-        return source.path, {name: value}
+        return source.path, dict(PROVIDERS[provider].sign(body, secret=source.secret, now_ms=now_ms))
     return f"/api/convagents/webhook/{event}", {"X-Webhook-Secret": customer.template_secret}
 
 

@@ -126,7 +126,7 @@ class Directory:
         return self._templates(self._looked_up(lambda: self._mirror.templates_of_agent(provider, agent_id)))
 
     def template_of_session(self, account_id: str, session_id: int) -> int | None:
-        """The template of a session that the API made for this account; None for any other number."""
+        """The template of a session that the API made for this account, 0 if it has none; None for another number."""
         return self._mirror.template_of_session(account_id, session_id)
 
     def _templates(self, found: list[tuple[str, int]]) -> list[tuple[AccountView, TemplateConfig]]:

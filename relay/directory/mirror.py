@@ -6,7 +6,7 @@ is newer. A crash between commit and mirror is made good by `publish_all`, which
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from importlib.resources import files
 from typing import Any, Final
@@ -29,9 +29,12 @@ VERSIONS: Final = _PREFIX + "versions"
 SOURCES: Final = _PREFIX + "sources"
 KEYS: Final = _PREFIX + "keys"
 VERSION: Final = _PREFIX + "version"
+# What stands for the template of a session that has none: no template has this id.
+NO_TEMPLATE: Final = 0
 # Present once every account was mirrored: from then on what is not in the mirror does not exist.
 COMPLETE: Final = _PREFIX + "complete"
 _DISABLED: Final = _PREFIX + "disabled"
+_UNSYNCED: Final = _PREFIX + "unsynced"
 
 _PURPOSE: Final = b"configuration"
 _SCRIPT: Final = (files("relay.directory") / "mirror.lua").read_text()
@@ -147,13 +150,15 @@ class Mirror:
         """Account and id of every template that claims a provider's agent."""
         return self._templates(_agent_key(provider, agent_id))
 
-    def remember_session(self, account_id: str, session_id: int, template_id: int, *, lifetime: timedelta) -> None:
+    def remember_session(
+        self, account_id: str, session_id: int, template_id: int | None, *, lifetime: timedelta
+    ) -> None:
         """Have a session that the API made known to the ingress for as long as its webhooks may come."""
         with answered():
-            self._client.set(_session_key(account_id, session_id), template_id, px=lifetime)
+            self._client.set(_session_key(account_id, session_id), template_id or NO_TEMPLATE, px=lifetime)
 
     def template_of_session(self, account_id: str, session_id: int) -> int | None:
-        """The template of a session that the API made for this account."""
+        """The template of a session that the API made for this account; NO_TEMPLATE for one that has none."""
         with answered():
             template_id: Any = self._client.get(_session_key(account_id, session_id))
         return None if template_id is None else int(template_id)
@@ -179,6 +184,17 @@ class Mirror:
         with answered():
             count: Any = self._client.get(_DISABLED)
         return int(count or 0)
+
+    def note_unsynced_agents(self, counts: Mapping[str, int]) -> None:
+        """Keep the numbers of voice agents that are not as their templates want them, for the metrics."""
+        with answered():
+            self._client.hset(_UNSYNCED, items=[part for pair in counts.items() for part in pair])
+
+    def unsynced_agents(self) -> dict[str, int]:
+        """The numbers that were noted last, by status."""
+        with answered():
+            counts: Any = self._client.hgetall(_UNSYNCED)
+        return {status.decode(): int(count) for status, count in counts.items()}
 
     def _index(self, config: AccountConfig) -> Iterator[str]:
         account = config.account_id

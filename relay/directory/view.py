@@ -34,9 +34,9 @@ class AccountView:
         self.sources: dict[str, SourceConfig] = {source.id: source for source in config.sources}
         self.templates: dict[int, TemplateConfig] = {template.id: template for template in config.templates}
         self.endpoints: dict[str, EndpointConfig] = {endpoint.id: endpoint for endpoint in config.endpoints}
-        self._agents = {
-            (template.provider, template.agent_id): template for template in config.templates if template.agent_id
-        }
+        # The retired first: who has their agent by now comes before them.
+        by_age = sorted(config.templates, key=lambda template: not template.retired)
+        self._agents = {(template.provider, template.agent_id): template for template in by_age if template.agent_id}
         self._wide = [e for e in config.endpoints if e.template_id is None and e.source_id is None]
         self._routes: dict[tuple[str, int | None, str | None], tuple[EndpointConfig, ...]] = {}
 
@@ -60,7 +60,9 @@ class AccountView:
         return known
 
     def _route(self, event_type: str, template_id: int | None, source_id: str | None) -> tuple[EndpointConfig, ...]:
-        bound = [e for e in self.endpoints.values() if template_id is not None and e.template_id == template_id]
+        # By what the template names: an endpoint that it gave up is still its own, and only sends what waits.
+        template = None if template_id is None else self.templates.get(template_id)
+        bound = [e for e in self.endpoints.values() if template is not None and e.id == template.endpoint_id]
         if not bound and source_id is not None:
             bound = [e for e in self.endpoints.values() if e.source_id == source_id]
         return tuple(e for e in (*bound, *self._wide) if _takes(e, event_type))

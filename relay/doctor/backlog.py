@@ -10,7 +10,7 @@ import redis
 from relay.doctor.finding import Finding, fail, ok, warn
 from relay.outbox import Audit, Outbox
 from relay.outbox.outcomes import backlog
-from relay.queues import BILLING, RELAY
+from relay.queues import BILLING, OUTBOX_LANES, RECORDINGS, RELAY
 
 # Workers look every second; whatever is due for longer waits for a worker, or for its endpoint.
 _LATE_MS: Final = 60_000
@@ -19,7 +19,7 @@ _LATE_MS: Final = 60_000
 def examine(client: redis.Redis) -> Iterator[Finding]:
     """Count every lane. Raises Unavailable."""
     outbox = Outbox(client)
-    for lane in (RELAY, BILLING):
+    for lane in OUTBOX_LANES:
         yield from judged_lane(lane, outbox.audit(lane))
     waiting, oldest_ms = backlog(client)
     yield judged_outcomes(waiting, oldest_ms)
@@ -44,6 +44,7 @@ def judged_lane(lane: str, audit: Audit) -> Iterator[Finding]:
 _LATE_ADVICE: Final = {
     RELAY: "is a worker with the lane 'relay' running, and do the endpoints answer? An open gate holds units back too",
     BILLING: "is a worker with the lane 'billing' running, and does Postgres take writes?",
+    RECORDINGS: "is a worker with the lane 'recordings' running? One that cannot be fetched waits for its next try",
 }
 
 

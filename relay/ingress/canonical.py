@@ -12,10 +12,8 @@ import msgspec
 from flask import Blueprint, Response, request
 
 from relay.content import Content
-from relay.errors import EventIgnored, SwitchhookError
 from relay.ingress.intake import Receipt
-from relay.ingress.webhooks import answered, current_intake
-from relay.problems import JSON, problem
+from relay.ingress.webhooks import answered, current_intake, ignored_or_problem
 
 KEY_HEADER: Final = "X-Canonical-Api-Key"
 _LABEL: Final = "canonical"
@@ -34,14 +32,8 @@ def analyzed_call() -> Response:
     def take(body: Content, content_type: str) -> Receipt:
         return current_intake().keyed(body, key=key, content_type=content_type)
 
-    return answered(_LABEL, take, _answer, _refuse, expect=expect)
+    return answered(_LABEL, take, _answer, ignored_or_problem, expect=expect)
 
 
 def _answer(receipt: Receipt) -> bytes:
     return msgspec.json.encode({"callId": receipt.conversation_id})
-
-
-def _refuse(error: SwitchhookError) -> tuple[bytes, str]:
-    if isinstance(error, EventIgnored):
-        return msgspec.json.encode({"error": error.detail}), JSON
-    return problem(error)

@@ -4,29 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
-from functools import lru_cache
 from typing import Final, Literal
 
-from relay.calls import CallEvent
 from relay.content import Content
-from relay.delivery.retry import retry_window
+from relay.delivery.admitting import Admitting
 from relay.directory import AccountView, Directory
-from relay.errors import EventIgnored, LoopDetected, NotFound, Unauthorized, Unavailable
+from relay.errors import BadRequest, EventIgnored, LoopDetected, NotFound, Unauthorized, Unavailable
 from relay.ingress.commit import GroupCommit
 from relay.ingress.matching import Matching, Proved, now_ms
-from relay.outbox import Admission, Unit, Verdict
-from relay.outbox.outcomes import encode_facts
+from relay.outbox import Verdict
 from relay.providers import PROVIDERS, canaryllm, retell
-from relay.queues import BILLING, RELAY
-from relay.sealing import KeyRing, seal_event
+from relay.sealing import KeyRing
 from relay.settings import Settings
-from relay.store.snapshot import EndpointConfig
 
-# Content is kept at least this long: time for one attempt, even where no retention was asked for.
-_SHORTEST_RETENTION: Final = timedelta(hours=1)
 # An account's configuration may change while an event is on its way in; more often than this it does not.
 _ROUTINGS: Final = 4
+# For how long a repeat is known by its id, as the outbox' scripts have it (SPENT_TTL), less what clocks may differ.
+REPEATS_KNOWN_MS: Final = (24 * 60 - 5) * 60_000
 # What is looked up of a header that anybody may send.
 _MAX_ID_CHARS: Final = 64
 # In place of a source's id: what an account's own key has proved, through whichever of its keys it came.
@@ -56,12 +50,10 @@ class Intake:
         *,
         is_ours: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        self._ring = ring
         self._directory = directory
         self._matching = Matching(directory)
         self._commits = commits
-        self._retention = settings.retention
-        self._quota_bytes = settings.account_quota_bytes
+        self._admitting = Admitting(settings, ring)
         self._is_ours = is_ours
 
     def refuse_own(self, webhook_id: str) -> None:
@@ -79,7 +71,7 @@ class Intake:
         if provider is None:
             raise NotFound("there is no provider by this name")
         self._matching.source(provider_name, source_id)
-        if not header(provider.SIGNATURE_HEADER):
+        if not _signature(header, provider.SIGNATURE_HEADERS):
             raise Unauthorized
 
     def expects_canary(self, route: canaryllm.Route, *, secret: str | None, signature: str | None) -> None:
@@ -102,17 +94,26 @@ class Intake:
         header: Callable[[str], str | None],
         content_type: str,
     ) -> Receipt:
-        """Take a webhook that a provider signed with a secret of a source."""
+        """Take a webhook that a provider signed with a secret of a source.
+
+        Raises EventIgnored for what is not this provider's business, and BadRequest `event_too_old` where the
+        signature bounds no age and a repeat of it could not be told from a first time any more.
+        """
         provider = PROVIDERS.get(provider_name)
         if provider is None:
             raise NotFound("there is no provider by this name")
-        signature = header(provider.SIGNATURE_HEADER)
+        signature = _signature(header, provider.SIGNATURE_HEADERS)
 
         def prove() -> Proved:
             view, source = self._matching.source(provider_name, source_id)
-            if not provider.verify(body.reveal(), signature, secrets=source.secrets, now_ms=now_ms()):
+            now = now_ms()
+            if not provider.verify(body.reveal(), signature, secrets=source.secrets, now_ms=now):
                 raise Unauthorized
             call = provider.read(body.reveal())
+            if call.sent_at_ms is not None and now - call.sent_at_ms > REPEATS_KNOWN_MS:
+                raise BadRequest("this was sent longer ago than repeats are known", code="event_too_old")
+            if source.shared and call.account_hint is not None:
+                return self._matching.handed_on(view, call, source_id)
             return Proved(view, call, source_id, source_id=source_id)
 
         return self._take(prove, body, content_type)
@@ -164,7 +165,8 @@ class Intake:
     def _take(self, prove: Callable[[], Proved], body: Content, content_type: str) -> Receipt:
         for _ in range(_ROUTINGS):
             proved = prove()
-            admission = self._admission(proved, body, content_type)
+            facts = self._matching.facts(proved, content_type=content_type)
+            admission = self._admitting.admission(proved.view, facts, body)
             verdict = self._commits.commit(admission)
             if verdict is not Verdict.STALE:
                 return Receipt(
@@ -175,47 +177,15 @@ class Intake:
             self._directory.reload(proved.view.account_id)
         raise Unavailable("the configuration of this account is changing; send it again")
 
-    def _admission(self, proved: Proved, body: Content, content_type: str) -> Admission:
-        view, facts = proved.view, self._matching.facts(proved, content_type=content_type)
-        event, account_id = facts.event_id, facts.account_id
-        endpoints = view.route(facts.call.type, template_id=facts.template_id, source_id=facts.source_id)
-        retention_ms, window_ms = _spans_ms(tuple(e.retention_hours for e in endpoints), self._retention)
-        sealed = seal_event(self._ring, body.reveal(), event_id=event, account_id=account_id) if endpoints else b""
-        return Admission(
-            event_id=event,
-            account_id=account_id,
-            facts=encode_facts(facts),
-            sealed=sealed,
-            retention_ms=retention_ms,
-            window_ms=window_ms,
-            quota_bytes=view.quota_bytes or self._quota_bytes,
-            units=_units(account_id, facts.call, endpoints),
-            config_version=view.version,
-        )
+
+def _signature(header: Callable[[str], str | None], names: tuple[str, ...]) -> str | None:
+    """The best signature that is there."""
+    for name in names:
+        if signature := header(name):
+            return signature
+    return None
 
 
 def _proving(signature: str | None, *, route: canaryllm.Route, secret: str | None) -> str | None:
     """ElevenLabs' signature where it is the proof: on `complete`, and only if no secret is given."""
     return signature or None if route == "complete" and not secret else None
-
-
-@lru_cache(maxsize=1024)
-def _spans_ms(hours: tuple[int | None, ...], default: timedelta) -> tuple[int, int]:
-    """How long content is kept, and how long it may be tried: by the longest retention that an endpoint asks for.
-
-    None at all still lasts one attempt.
-    """
-    asked = [default if one is None else timedelta(hours=one) for one in hours]
-    retention = max([*asked, _SHORTEST_RETENTION])
-    return _ms(retention), _ms(retry_window(retention))
-
-
-def _units(account_id: str, call: CallEvent, endpoints: tuple[EndpointConfig, ...]) -> tuple[Unit, ...]:
-    """One unit per endpoint, and one for billing where the event ends a real call."""
-    relay = tuple(Unit(RELAY, endpoint.id) for endpoint in endpoints)
-    is_billed = call.ending is not None and call.livemode
-    return (*relay, Unit(BILLING, account_id)) if is_billed else relay
-
-
-def _ms(duration: timedelta) -> int:
-    return duration // timedelta(milliseconds=1)

@@ -47,6 +47,17 @@ class Matching:
             raise NotFound("there is no source by this id")
         return view, source
 
+    def handed_on(self, view: AccountView, call: CallEvent, source_id: str) -> Proved:
+        """Whose an event of a shared source is: the account's that our label names, else the source's own.
+
+        Nothing of the source is the other account's business. Raises Unavailable.
+        """
+        try:
+            owner = view if call.account_hint is None else self._directory.account(call.account_hint)
+        except NotFound:
+            owner = view
+        return Proved(owner, call, source_id, source_id=source_id if owner.account_id == view.account_id else None)
+
     def opened_by(self, secret: str | None) -> Candidates:
         """The templates that have this webhook secret: at least one. Raises Unauthorized."""
         if not secret:
@@ -104,8 +115,11 @@ class Matching:
         if hint is not None and hint >= DERIVED_SESSION_BASE and call.conversation_id == unnamed_conversation(hint):
             # Nothing but a number that we once told a customer: the session that it was given to.
             return hint, template
-        session_id = derived_session_id(view.account_id, call.provider, call.conversation_id)
-        return session_id, template or view.template_of_agent(call.provider, call.agent_id)
+        template = template or _labelled(view, call) or view.template_of_agent(call.provider, call.agent_id)
+        if template is not None and template.session_id is not None:
+            # It was made for one session and serves no other, so that its agent names the session too.
+            return template.session_id, template
+        return derived_session_id(view.account_id, call.provider, call.conversation_id), template
 
     def _owners(self, session_id: int, *, accounts: set[str]) -> dict[str, int]:
         """The template of this session in each of the accounts that has such a session."""
@@ -121,6 +135,9 @@ def _chosen(
         candidates = [(v, t) for v, t in candidates if owners.get(v.account_id) == t.id]
         if not candidates:
             raise NotFound("this session belongs to another template", code="session_not_found")
+    else:
+        # A deleted template is there for its own sessions only.
+        candidates = _some([(v, t) for v, t in candidates if not t.retired])
     by_id = [(v, t) for v, t in candidates if t.id == event.template_id]
     by_agent = [(v, t) for v, t in candidates if t.agent_id and t.agent_id == event.call.agent_id]
     candidates = by_id or by_agent or candidates
@@ -131,6 +148,11 @@ def _chosen(
             field="templateId",
         )
     return candidates[0]
+
+
+def _labelled(view: AccountView, call: CallEvent) -> TemplateConfig | None:
+    """The account's template that a label names."""
+    return None if call.template_hint is None else view.templates.get(call.template_hint)
 
 
 def now_ms() -> int:

@@ -7,12 +7,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
+import msgspec
 from flask import Blueprint, Response, current_app, request
 
 from relay.bodies import BUDGET_BYTES, BodyBudget, Share, closing, read_body
 from relay.content import Content
 from relay.delivery.transport import Reply
-from relay.errors import BodyTooLarge, LoopDetected, SwitchhookError, Unavailable
+from relay.errors import BodyTooLarge, EventIgnored, LoopDetected, SwitchhookError, Unavailable
 from relay.ingress.context import Contexts
 from relay.ingress.intake import CanaryRoute, Intake, Receipt
 from relay.problems import JSON, envelope, problem, retry_after
@@ -48,7 +49,7 @@ def provider_webhook(provider: str, source_id: str) -> Response:
     def expect() -> None:
         intake.expects_signed(provider, source_id, header=header)
 
-    return answered(label, take, _received, problem, expect=expect, audio=provider == elevenlabs.NAME)
+    return answered(label, take, _received, ignored_or_problem, expect=expect, audio=provider == elevenlabs.NAME)
 
 
 @blueprint.post("/api/convagents/webhook/event", defaults={"route": "event"})
@@ -56,7 +57,7 @@ def provider_webhook(provider: str, source_id: str) -> Response:
 def canary_webhook(route: CanaryRoute) -> Response:
     """CanaryLLM's inbound webhooks, proved by a template's secret."""
     headers = request.headers
-    secret, signature = headers.get(SECRET_HEADER), headers.get(elevenlabs.SIGNATURE_HEADER)
+    secret, signature = headers.get(SECRET_HEADER), headers.get(elevenlabs.SIGNATURE_HEADERS[0])
 
     def expect() -> None:
         current_intake().expects_canary(route, secret=secret, signature=signature)
@@ -124,6 +125,13 @@ def answered(
         return Response(answer(receipt), content_type=JSON)
 
     return _guarded(label, work, refuse, count=partial(metrics.record_ingress, label))
+
+
+def ignored_or_problem(error: SwitchhookError) -> tuple[bytes, str]:
+    """An error on our own paths; what was not taken, and need not be sent again, is 200 with an `error`."""
+    if isinstance(error, EventIgnored):
+        return msgspec.json.encode({"error": error.detail}), JSON
+    return problem(error)
 
 
 def _received(receipt: Receipt) -> bytes:

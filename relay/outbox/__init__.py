@@ -1,8 +1,9 @@
 """The only door to the outbox: fair lease queues in Redis. It moves sealed bytes and never opens them.
 
-An event waits in a line per endpoint (lane `relay`) and per account (lane `billing`). `accept` commits it, `claim`
-leases waiting units fairly over the lines, `settle` says what became of them, `readmit` puts ended deliveries back;
-each is one atomic Lua script. Every method raises relay.errors.Unavailable when Redis does not answer.
+An event waits in a line per endpoint (lane `relay`) and per account (`billing`, `recordings`). `accept` commits it,
+`claim` leases waiting units fairly over the lines, `settle` says what became of them, `readmit` puts ended deliveries
+back, `restore` those whose content was fetched again, `shred` deletes content before its time; each is one atomic Lua
+script. Every method raises relay.errors.Unavailable when Redis does not answer.
 """
 
 from __future__ import annotations
@@ -26,8 +27,12 @@ from relay.outbox.units import (
     GateVerdict,
     Readmission,
     Replay,
+    Restoration,
+    Restore,
     Room,
     Settlement,
+    Shred,
+    Shredded,
     Unit,
     Verb,
     Verdict,
@@ -45,8 +50,12 @@ __all__ = [
     "Outbox",
     "Readmission",
     "Replay",
+    "Restoration",
+    "Restore",
     "Room",
     "Settlement",
+    "Shred",
+    "Shredded",
     "Unit",
     "Verb",
     "Verdict",
@@ -58,8 +67,9 @@ LEASE_MS: Final = 60_000
 # Two clocks that run alike differ by far less after so long than the slack.
 _CLOCK_SECONDS: Final = 30.0
 _CLOCK_SLACK_MS: Final = 50
-# Replays in one call: Redis serves nobody else meanwhile.
+# Replays and events in one call: Redis serves nobody else meanwhile.
 READMIT_MOST: Final = 200
+SHRED_MOST: Final = 200
 
 
 class _LastClaim(NamedTuple):
@@ -149,9 +159,39 @@ class Outbox:
             args += (item.endpoint_id, item.event_id, attempts, item.window_ms, item.outcome)
         return [Readmission(verdict.decode()) for verdict in self._scripts.run("readmit", *args)[1]]
 
-    def reopen(self, lane: str, key: str) -> None:
-        """Forget what a key's gate has seen, so that what waits is due again: its endpoint was enabled by hand."""
-        self._scripts.run("reopen", lane, key)
+    def facts(self, event_ids: Sequence[str]) -> list[bytes]:
+        """The facts of these events, in order; empty for one of which nothing is left to do or to keep."""
+        with answered():
+            kept: Any = self._client.mget([keys.facts(event_id) for event_id in event_ids])
+        return [facts or b"" for facts in kept]
+
+    def restore(self, item: Restore) -> Restoration:
+        """Put an ended delivery back with content that was fetched again. Safe to repeat, as `readmit` is.
+
+        `changed`: read the facts and try again. Billing is not touched.
+        """
+        unit = item.replay
+        attempts = -1 if unit.attempts is None else unit.attempts
+        args: list[Arg] = [unit.event_id, item.account_id, unit.endpoint_id, attempts, unit.window_ms]
+        args += (item.retention_ms, item.quota_bytes, item.accepted_ms, item.found, item.facts, item.sealed)
+        return Restoration(self._scripts.run("restore", *args, unit.outcome)[1].decode())
+
+    def shred(self, items: Sequence[Shred]) -> list[Shredded | None]:
+        """Delete the content of events now, and end what waits for it; of each, in order, what that was.
+
+        Safe to repeat. None where Redis refused it. Raises ValueError for more than SHRED_MOST.
+        """
+        if len(items) > SHRED_MOST:
+            raise ValueError(f"at most {SHRED_MOST} events in one call")
+        args: list[Arg] = [len(items), *(part for item in items for part in item)]
+        return [_shredded(reply) for reply in self._scripts.run("shred", *args)[1]]
+
+    def reopen(self, lane: str, key: str, *, release: bool = False) -> None:
+        """Forget what a key's gate has seen, so that what waits is due again: its endpoint was enabled by hand.
+
+        With `release` what waits for its next attempt is due now as well: the endpoint is gone, and it can end.
+        """
+        self._scripts.run("reopen", lane, key, int(release))
 
     def audit(self, lane: str) -> Audit:
         """Count where every accepted unit of a lane is, at one moment."""
@@ -193,6 +233,10 @@ def _settle_call(lane: str, settlements: Sequence[Settlement]) -> Call:
     return "settle", args
 
 
+def _shredded(reply: Any) -> Shredded | None:
+    return None if reply == b"error" else Shredded(bool(reply[0]), reply[1], reply[2])
+
+
 def _settled(reply: Any) -> list[str]:
     return [verdict.decode() for verdict in reply[1]]
 
@@ -219,6 +263,7 @@ def _read_claims(reply: Any) -> Claims:
                 is_replay=bool(is_replay),
                 is_on_probation=bool(is_on_probation),
                 account_id=account_id.decode(),
+                is_erased=bool(is_erased),
             )
             for (
                 key,
@@ -234,6 +279,7 @@ def _read_claims(reply: Any) -> Claims:
                 is_replay,
                 is_on_probation,
                 account_id,
+                is_erased,
             ) in units
         ),
     )

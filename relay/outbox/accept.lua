@@ -7,6 +7,7 @@
 --   stale: the account's configuration has changed since the event was verified and routed by it.
 
 local ARGS, at = ARGV, 1
+local READS_CONTENT = { relay = true, recordings = true }
 local UNPACKED = 2000  -- Lua unpacks fewer than 8,000 values at once
 local function take()
   at = at + 1
@@ -22,8 +23,8 @@ local function accept(e)
     local newest = redis.call('HGET', P .. 'config:versions', e.account)
     if newest and newest ~= e.version then return 'stale' end
   end
-  -- Content that no endpoint waits for would never be shredded; it is not kept.
-  local size = #e.endpoints > 0 and #e.sealed or 0
+  -- Content that nobody waits for would never be shredded; it is not kept.
+  local size = e.is_read and #e.sealed or 0
   if size > 0 then
     local held = tonumber(redis.call('GET', P .. 'bytes:' .. e.account) or 0)
     if held + size > e.quota then return 'quota' end
@@ -63,6 +64,7 @@ for _ = 1, tonumber(ARGS[1]) do
     local lane, key = take(), take()
     e.units[#e.units + 1] = { lane, key }
     if lane == 'relay' then e.endpoints[#e.endpoints + 1] = key end
+    e.is_read = e.is_read or READS_CONTENT[lane]
   end
   local ok, verdict = pcall(accept, e)
   verdicts[#verdicts + 1] = ok and verdict or 'error'

@@ -3,7 +3,7 @@
 --       most units and bytes of keys on probation, then the accounts of which nothing is wanted
 -- Reply: {now, config version, more (1: there is more to claim), drain (1: a suspect waits to be claimed alone),
 --         then for each unit: {key, id, token, attempts, claims, accepted ms, end ms, gate state, facts, sealed,
---         replay (1|0), on probation (1|0), account}}
+--         replay (1|0), on probation (1|0), account, erased (1|0)}}
 
 local lane, left, bytes_left, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local alone, with_content = ARGV[5] == '1', ARGV[6] == '1'
@@ -50,7 +50,7 @@ end
 local function lease_unit(key, id, gate, is_alone)
   local n_field, c_field = unit_field('n', lane, key), unit_field('c', lane, key)
   local event = P .. 'event:' .. id
-  local e = redis.pcall('HMGET', event, n_field, c_field, 't', 'e', 'z', unit_field('u', lane, key), 'a')
+  local e = redis.pcall('HMGET', event, n_field, c_field, 't', 'e', 'z', unit_field('u', lane, key), 'a', 'w')
   local line = P .. 'line:' .. lane .. ':' .. key
   if e.err or not e[1] then
     redis.call('ZREM', line, id)
@@ -72,7 +72,7 @@ local function lease_unit(key, id, gate, is_alone)
   local facts = redis.call('GET', P .. 'facts:' .. id)
   local sealed = with_content and redis.call('GET', P .. 'sealed:' .. id) or false
   claimed[#claimed + 1] = { key, id, token, tonumber(e[1]), tonumber(e[2] or 0) + 1, e[3], e[6] or e[4],
-    gate.state, facts, sealed, e[6] and 1 or 0, gate.is_on_probation and 1 or 0, e[7] }
+    gate.state, facts, sealed, e[6] and 1 or 0, gate.is_on_probation and 1 or 0, e[7], e[8] and 1 or 0 }
   bytes_left = bytes_left - size
   left = left - 1
   if gate.is_on_probation then

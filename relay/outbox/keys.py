@@ -58,6 +58,11 @@ def held_bytes(account_id: str) -> str:
     return f"{PREFIX}bytes:{account_id}"
 
 
+def again(event_id: str, endpoint_id: str) -> str:
+    """String with a TTL: the attempts of a delivery before its content was last restored."""
+    return f"{PREFIX}again:{event_id}:{endpoint_id}"
+
+
 def totals(lane: str) -> str:
     """Hash: units accepted, delivered, dead and lost since Redis began; never reset."""
     return f"{PREFIX}totals:{lane}"

@@ -79,8 +79,11 @@ _decode_outcome: Final = msgspec.msgpack.Decoder(AttemptOutcome).decode
 
 
 def encode_facts(facts: Facts) -> bytes:
-    """Facts as the outbox keeps them: without the ids, which it has besides, and the key that the id was made of."""
-    call = replace(facts.call, dedupe=())
+    """Facts as the outbox keeps them.
+
+    Without the ids, which it has besides, the key that the id was made of, and what served at the door alone.
+    """
+    call = replace(facts.call, dedupe=(), account_hint=None, template_hint=None, sent_at_ms=None)
     return _encode(replace(facts, event_id="", account_id="", call=call))
 
 
@@ -153,12 +156,28 @@ def backlog(client: redis.Redis) -> tuple[int, int]:
     return waiting, max(0, seconds * 1000 + microseconds // 1000 - began_ms)
 
 
+def newest(client: redis.Redis) -> str | None:
+    """The stream id of the last entry that waits to be recorded, None if none does. Raises Unavailable."""
+    with answered():
+        last: Any = client.xrevrange(keys.OUTCOMES, count=1)
+    return last[0][0].decode() if last else None
+
+
+def is_recorded(client: redis.Redis, stream_id: str) -> bool:
+    """Whether this entry, and every one before it, was recorded or set aside. Raises Unavailable."""
+    with answered():
+        left: Any = client.xrange(keys.OUTCOMES, max=stream_id, count=1)
+    return not left
+
+
 def _entry(stream_id: str, fields: dict[bytes, bytes]) -> StreamEntry | UnreadableEntry:
     try:
         if b"o" in fields:
             outcome = _decode_outcome(fields[b"o"])
             if b"n" in fields:  # readmit knows of attempts that are not in the caller's records yet
                 outcome = replace(outcome, number=int(fields[b"n"]))
+            if b"k" in fields:  # shred ends deliveries that its caller need not know of
+                outcome = replace(outcome, endpoint_id=fields[b"k"].decode())
             return StreamEntry(stream_id, outcome)
         facts = decode_facts(fields[b"f"], event_id=fields[b"i"].decode(), account_id=fields[b"a"].decode())
         endpoints = tuple(filter(None, fields[b"e"].decode().split(",")))

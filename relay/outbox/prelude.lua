@@ -59,4 +59,19 @@ local function index(lane, key, gate, served)
   end
 end
 
+-- What waited becomes due at once; the cap paces it.
+local function release_all(lane, key)
+  local line = P .. 'line:' .. lane .. ':' .. key
+  while true do
+    local waiting = redis.call('ZRANGEBYSCORE', line, '(' .. ms(NOW), '+inf', 'LIMIT', 0, 1000)
+    if #waiting == 0 then return end
+    local pairs_ = {}
+    for _, id in ipairs(waiting) do
+      pairs_[#pairs_ + 1] = ms(NOW)
+      pairs_[#pairs_ + 1] = id
+    end
+    redis.call('ZADD', line, unpack(pairs_))
+  end
+end
+
 local function unit_field(letter, lane, key) return letter .. ':' .. lane .. ':' .. key end

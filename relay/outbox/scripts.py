@@ -20,7 +20,7 @@ _FOLDER: Final = files("relay.outbox")
 _PRELUDE: Final = (_FOLDER / "prelude.lua").read_bytes()
 _SOURCES: Final = {
     name: _PRELUDE + b"\n" + (_FOLDER / f"{name}.lua").read_bytes()
-    for name in ("accept", "claim", "settle", "sweep", "readmit", "reopen", "audit", "worst")
+    for name in ("accept", "claim", "settle", "sweep", "readmit", "restore", "shred", "reopen", "audit", "worst")
 }
 _DIGESTS: Final = {name: hashlib.sha1(source, usedforsecurity=False).hexdigest() for name, source in _SOURCES.items()}
 

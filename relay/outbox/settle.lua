@@ -5,6 +5,8 @@
 --        retry  again after the delay; release  the same, without an attempt
 --        dead   given up; its content is kept until its end for a replay, unless shred
 --        lost   the sealed content is gone; the event is forgotten, so that the provider's resend works
+-- Content that was shredded in flight leaves nothing to try again: retry and release end as dead then, and the outcome
+-- that shred.lua left for that follows.
 -- Reply: {now, {verdicts}} with verdict ok | stale | error.
 
 local lane, at = ARGV[1], 2
@@ -64,21 +66,6 @@ local function close(u, event)
   if not lost then redis.call('SET', event, 1, 'PX', SPENT_TTL) end
 end
 
--- What waited becomes due at once; the cap paces it.
-local function release_all(key)
-  local line = P .. 'line:' .. lane .. ':' .. key
-  while true do
-    local waiting = redis.call('ZRANGEBYSCORE', line, '(' .. ms(NOW), '+inf', 'LIMIT', 0, 1000)
-    if #waiting == 0 then return end
-    local pairs_ = {}
-    for _, id in ipairs(waiting) do
-      pairs_[#pairs_ + 1] = ms(NOW)
-      pairs_[#pairs_ + 1] = id
-    end
-    redis.call('ZADD', line, unpack(pairs_))
-  end
-end
-
 local in_good_order = {}  -- keys whose gate this call has found closed, with nothing to earn
 
 local function judge(key, verdict)
@@ -93,7 +80,7 @@ local function judge(key, verdict)
     if g[3] then redis.call('HDEL', gate, 'fails', 'opens') end
     if state == 'open' then
       redis.call('HDEL', gate, 'state', 'until')
-      release_all(key)
+      release_all(lane, key)
     end
   elseif verdict == 'gone' then
     redis.call('HSET', gate, 'state', 'gone')
@@ -127,15 +114,19 @@ local function settle(u)
     redis.call('ZREM', fly, u.id)
   end
   touched[u.key] = true
+  local n_field = unit_field('n', lane, u.key)
+  local e = not FINAL[u.verb] and lane == 'relay' and redis.call('HMGET', event, 'w', n_field) or {}
+  if e[1] then u.verb, u.shred = 'dead', true end
   if FINAL[u.verb] then
     close(u, event)
     totals[FINAL[u.verb]] = (totals[FINAL[u.verb]] or 0) + 1
   else
     redis.call('ZADD', line, ms(NOW + u.delay), u.id)
-    if u.attempted == 1 then redis.call('HINCRBY', event, unit_field('n', lane, u.key), 1) end
+    if u.attempted == 1 then redis.call('HINCRBY', event, n_field, 1) end
     redis.call('HDEL', event, unit_field('c', lane, u.key))
   end
   if u.outcome ~= '' then redis.call('XADD', P .. 'outcomes', '*', 'o', u.outcome) end
+  if e[1] then redis.call('XADD', P .. 'outcomes', '*', 'o', e[1], 'n', e[2] + u.attempted, 'k', u.key) end
   judge(u.key, u.gate)
   return 'ok'
 end

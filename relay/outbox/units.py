@@ -12,7 +12,7 @@ SUSPECT_CLAIMS: Final = 2
 
 
 class Unit(NamedTuple):
-    """One piece of work of an event: a lane and its key (relay: an endpoint; billing: an account)."""
+    """One piece of work of an event: a lane and its key (relay: an endpoint; billing and recordings: an account)."""
 
     lane: str
     key: str
@@ -21,7 +21,7 @@ class Unit(NamedTuple):
 class Admission(NamedTuple):
     """One verified event on its way into the outbox.
 
-    `sealed` is empty when nothing is to be relayed. `config_version` is the version of the account's configuration
+    `sealed` is empty when nobody is to read it. `config_version` is the version of the account's configuration
     that it was routed by; 0 is not checked.
     """
 
@@ -77,6 +77,7 @@ class Claim(NamedTuple):
     """A leased unit. `token` proves the lease; `attempts` were made before, `claims` since the last settle.
 
     `end_ms` is the event's end, or a replay's own. `is_on_probation`: its endpoint is new or has failed lately.
+    `is_erased`: its content was shredded on request, while it was in flight.
     """
 
     key: str
@@ -92,6 +93,7 @@ class Claim(NamedTuple):
     is_replay: bool = False
     is_on_probation: bool = False
     account_id: str = ""
+    is_erased: bool = False
 
     @property
     def is_suspect(self) -> bool:
@@ -169,6 +171,51 @@ class Readmission(StrEnum):
     CLOSED = "closed"
     UNKNOWN = "unknown"
     ERROR = "error"
+
+
+class Restore(NamedTuple):
+    """A delivery whose content is gone, with content that was fetched again.
+
+    `found` are the facts that `Outbox.facts` gave, empty for none; `facts` are
+    those to keep. Content is kept for `retention_ms`, and counts against the account's quota.
+    """
+
+    replay: Replay
+    account_id: str
+    accepted_ms: int
+    retention_ms: int
+    quota_bytes: int
+    found: bytes
+    facts: bytes
+    sealed: bytes
+
+
+class Restoration(StrEnum):
+    """What restore made of it; see restore.lua."""
+
+    RESTORED = "restored"
+    PENDING = "pending"
+    KEPT = "kept"
+    CLOSED = "closed"
+    UNKNOWN = "unknown"
+    QUOTA = "quota"
+    ERASED = "erased"
+    CHANGED = "changed"
+
+
+class Shred(NamedTuple):
+    """An event whose content is to go. `outcome` is the encoded record of a delivery that ends for it."""
+
+    event_id: str
+    outcome: bytes
+
+
+class Shredded(NamedTuple):
+    """What shred made of an event: whether its content was here, deliveries that it ended, and those in flight."""
+
+    had_content: bool
+    ended: int
+    in_flight: int
 
 
 class Backlog(NamedTuple):

@@ -11,15 +11,18 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from relay.calls import CallEvent
-from relay.providers import elevenlabs, retell
+from relay.providers import agora, elevenlabs, retell
 
 
 class Provider(Protocol):
     """What a provider's module offers. Every function is pure; the time comes from the caller."""
 
     @property
-    def SIGNATURE_HEADER(self) -> str:  # noqa: N802  (a constant of the module)
-        """The header that carries the signature, in the provider's own spelling; look it up without regard to case."""
+    def SIGNATURE_HEADERS(self) -> tuple[str, ...]:  # noqa: N802  (a constant of the module)
+        """The headers that may carry the signature, the best first: the first that is there is the one that counts.
+
+        In the provider's own spelling; look them up without regard to case.
+        """
         ...
 
     def verify(self, body: bytes, signature: str | None, *, secrets: Sequence[str], now_ms: int) -> bool:
@@ -30,15 +33,16 @@ class Provider(Protocol):
         ...
 
     def read(self, body: bytes) -> CallEvent:
-        """The facts of a verified body. Raises PayloadError, and nothing else."""
+        """The facts of a verified body. Raises PayloadError, or EventIgnored for what is not this provider's at all."""
         ...
 
-    def sign(self, body: bytes, *, secret: str, now_ms: int) -> tuple[str, str]:
-        """The header's name and value that prove `body` under `secret` as the provider itself would."""
+    def sign(self, body: bytes, *, secret: str, now_ms: int) -> tuple[tuple[str, str], ...]:
+        """The headers, as names and values, that prove `body` under `secret` as the provider itself would."""
         ...
 
 
 PROVIDERS: Final[dict[str, Provider]] = {
+    agora.NAME: agora,
     elevenlabs.NAME: elevenlabs,
     retell.NAME: retell,
 }

@@ -87,6 +87,8 @@ def read(body: bytes, *, route: Route, idempotency_key: str | None) -> CanaryEve
         agent_id=_agent_id(payload, data),
         session_hint=session,
         ending=_ending(payload, data) if route == "complete" else None,
+        # Only an agent in the middle of its call asks or tells.
+        begins=route != "complete",
     )
     return CanaryEvent(call=call, template_id=template_id)
 

@@ -33,6 +33,7 @@ _EXACT: Final = Context(prec=2 * MAX_NUMBER_CHARS, traps=[])
 _NUMBER: Final = re.compile(rb"-?(?:[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|Infinity)|NaN")
 # 16 digits hold every id below 2**53 and every time in milliseconds; int() is never given more.
 _INTEGER: Final = re.compile(r"-?[0-9]{1,16}")
+_ACCOUNT_ID: Final = re.compile(r"acc_[a-z2-7]{26}")
 
 
 class _NumberText(str):
@@ -145,6 +146,11 @@ def session_id(raw: msgspec.Raw) -> int | None:
     """An integer or a string of digits that can be the id of a session: 1 to 2**53 - 1."""
     value = integer(raw)
     return value if value is not None and 1 <= value <= MAX_SESSION_ID else None
+
+
+def account_id(value: str | None) -> str | None:
+    """A text that can be the id of an account; None for any other: it is a label that anybody may have written."""
+    return value if value is not None and _ACCOUNT_ID.fullmatch(value) else None
 
 
 def moment_ms(raw: msgspec.Raw, *, unit_ms: int) -> int | None:

@@ -30,7 +30,7 @@ from relay.providers.decoding import (
 )
 
 NAME: Final = "elevenlabs"
-SIGNATURE_HEADER: Final = "ElevenLabs-Signature"
+SIGNATURE_HEADERS: Final = ("ElevenLabs-Signature",)
 TRANSCRIPTION: Final = "post_call_transcription"
 INITIATION_FAILURE: Final = "call_initiation_failure"
 AUDIO: Final = "post_call_audio"
@@ -41,6 +41,8 @@ FUTURE_TOLERANCE_MS: Final = 300_000
 _MAX_HEADER_CHARS: Final = 4_096
 _MAX_TIMESTAMP_DIGITS: Final = 15
 _HEX_DIGEST_CHARS: Final = 64
+# Nobody speaks this often in a call; what says so is no count.
+_MAX_TURNS: Final = 1_000_000
 
 
 class _Metadata(msgspec.Struct, frozen=True):
@@ -67,6 +69,8 @@ class _Data(msgspec.Struct, frozen=True):
     agent_id: str | None = None
     status: str | None = None
     metadata: _Metadata | None = None
+    user_message_count: msgspec.Raw = ABSENT
+    agent_message_count: msgspec.Raw = ABSENT
     conversation_initiation_client_data: ClientData | None = None
 
 
@@ -99,10 +103,10 @@ def verify(body: bytes, signature: str | None, *, secrets: Sequence[str], now_ms
     return proven
 
 
-def sign(body: bytes, *, secret: str, now_ms: int) -> tuple[str, str]:
+def sign(body: bytes, *, secret: str, now_ms: int) -> tuple[tuple[str, str], ...]:
     """The header that proves `body` under `secret`, as ElevenLabs writes it."""
     timestamp = str(now_ms // 1000)
-    return SIGNATURE_HEADER, f"t={timestamp},v0={_digest(body, secret, timestamp)}"
+    return ((SIGNATURE_HEADERS[0], f"t={timestamp},v0={_digest(body, secret, timestamp)}"),)
 
 
 def read(body: bytes) -> CallEvent:
@@ -162,7 +166,15 @@ def _ending(kind: str, data: _Data) -> Ending | None:
         ended_at_ms=ended_at_ms,
         provider_cost_usd=amount(metadata.cost_fiat),
         provider_credits=amount(metadata.cost),
+        turns=_turns(data),
     )
+
+
+def _turns(data: _Data) -> int | None:
+    """The turns of both sides together; None unless both are told."""
+    counts = [integer(data.user_message_count), integer(data.agent_message_count)]
+    turns = [count for count in counts if count is not None and 0 <= count <= _MAX_TURNS]
+    return sum(turns) if len(turns) == len(counts) else None
 
 
 def _parsed(signature: str) -> tuple[str, list[bytes]]:

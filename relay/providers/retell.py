@@ -17,6 +17,7 @@ from relay.calls import CallEvent, Ending, EventClass
 from relay.providers.decoding import (
     ABSENT,
     Reader,
+    account_id,
     amount,
     fingerprint,
     integer,
@@ -29,14 +30,17 @@ from relay.providers.decoding import (
 )
 
 NAME: Final = "retell"
-SIGNATURE_HEADER: Final = "X-Retell-Signature"
+SIGNATURE_HEADERS: Final = ("X-Retell-Signature",)
+STARTED: Final = "call_started"
 ENDED: Final = "call_ended"
 ANALYZED: Final = "call_analyzed"
+# In the metadata of every call that is begun here: whose it is. Only who has the workspace's key can write it.
+ACCOUNT_LABEL: Final = "switchhook_account"
 
 TOLERANCE_MS: Final = 300_000
 _SIGNATURE: Final = re.compile(r"v=([0-9]{1,16}),d=([0-9a-f]{64})")
 
-_ONCE_PER_CALL: Final = frozenset({"call_started", ENDED, ANALYZED})
+_ONCE_PER_CALL: Final = frozenset({STARTED, ENDED, ANALYZED})
 _CALL_KINDS: Final = _ONCE_PER_CALL | {"transcript_updated"}
 _CHAT_KINDS: Final = frozenset({"chat_started", "chat_ended", "chat_analyzed"})
 _TRANSFERS: Final = frozenset({"transfer_started", "transfer_bridged", "transfer_cancelled", "transfer_ended"})
@@ -57,6 +61,10 @@ class _Variables(msgspec.Struct, frozen=True):
     canary_session_id: msgspec.Raw = ABSENT
 
 
+class _Metadata(_Variables, frozen=True):
+    switchhook_account: str | None = None
+
+
 class _Call(msgspec.Struct, frozen=True):
     call_id: str | None = None
     agent_id: str | None = None
@@ -66,7 +74,7 @@ class _Call(msgspec.Struct, frozen=True):
     end_timestamp: msgspec.Raw = ABSENT
     duration_ms: msgspec.Raw = ABSENT
     call_cost: _Cost | None = None
-    metadata: _Variables | None = None
+    metadata: _Metadata | None = None
     retell_llm_dynamic_variables: _Variables | None = None
 
 
@@ -103,9 +111,9 @@ def verify(body: bytes, signature: str | None, *, secrets: Sequence[str], now_ms
     return proven
 
 
-def sign(body: bytes, *, secret: str, now_ms: int) -> tuple[str, str]:
+def sign(body: bytes, *, secret: str, now_ms: int) -> tuple[tuple[str, str], ...]:
     """The header that proves `body` under `secret`, as Retell writes it."""
-    return SIGNATURE_HEADER, f"v={now_ms},d={_digest(body, secret, str(now_ms))}"
+    return ((SIGNATURE_HEADERS[0], f"v={now_ms},d={_digest(body, secret, str(now_ms))}"),)
 
 
 def kind_of(body: bytes) -> str:
@@ -134,6 +142,8 @@ def read(body: bytes) -> CallEvent:
         session_hint=_named_session(call),
         occurred_at_ms=_occurred_at_ms(kind, call),
         ending=_ending(call) if kind in (ENDED, ANALYZED) else None,
+        begins=kind == STARTED,
+        account_hint=None if call.metadata is None else account_id(call.metadata.switchhook_account),
     )
 
 
@@ -168,7 +178,7 @@ def _named_session(call: _Call) -> int | None:
 
 def _occurred_at_ms(kind: str, call: _Call) -> int | None:
     """When the event happened, where the payload says so: it does not for an analysis, a transfer or a turn."""
-    if kind == "call_started":
+    if kind == STARTED:
         return moment_ms(call.start_timestamp, unit_ms=1)
     return moment_ms(call.end_timestamp, unit_ms=1) if kind == ENDED else None
 

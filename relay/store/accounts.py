@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection, func, select
 
 from relay.errors import NotFound, Unauthorized
 from relay.sealing import KeyRing
 from relay.store.ids import new_id
+from relay.store.pages import Place, following
 from relay.store.snapshot import STATEMENT, AccountConfig, opened
 from relay.store.tables import accounts, api_keys
 
@@ -28,6 +30,7 @@ _IN_FORCE: Final = (
     api_keys.c.revoked_at.is_(None),
     api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > func.now()),
 )
+_EXPIRED: Final = (api_keys.c.revoked_at.is_(None), api_keys.c.expires_at <= func.now())
 # When a key was used last is noted to the minute: more would be a write for each request.
 _USED_ABOUT: Final = timedelta(minutes=1)
 
@@ -83,10 +86,33 @@ def get(connection: Connection, account_id: str) -> Account:
     return Account(**row)
 
 
-def every(connection: Connection) -> list[Account]:
+def every(connection: Connection, *, after: Place | None = None, limit: int | None = None) -> list[Account]:
     """All accounts, oldest first."""
-    rows = connection.execute(select(accounts).order_by(accounts.c.created_at, accounts.c.id)).mappings()
+    rows = connection.execute(following(select(accounts), accounts, after=after, limit=limit)).mappings()
     return [Account(**row) for row in rows]
+
+
+def lock(connection: Connection, account_id: str) -> None:
+    """Let nobody else change this account's configuration until the transaction ends. Raises NotFound."""
+    locked = select(accounts.c.id).where(accounts.c.id == account_id).with_for_update()
+    if connection.execute(locked).one_or_none() is None:
+        raise NotFound("there is no account by this id")
+
+
+def update(
+    connection: Connection,
+    account_id: str,
+    *,
+    name: str | UnsetType = UNSET,
+    quota_bytes: int | UnsetType | None = UNSET,
+) -> Account:
+    """Change what is given and leave the rest. Raises NotFound."""
+    changed(connection, account_id)
+    given = {"name": name, "quota_bytes": quota_bytes}
+    values = {column: value for column, value in given.items() if value is not UNSET}
+    if values:
+        connection.execute(accounts.update().where(accounts.c.id == account_id).values(values))
+    return get(connection, account_id)
 
 
 def changed(connection: Connection, account_id: str) -> int:
@@ -149,11 +175,42 @@ def revoke_key(connection: Connection, *, account_id: str, key_id: str) -> None:
         raise NotFound("this account has no key by this id")
 
 
-def keys(connection: Connection, *, account_id: str) -> list[ApiKey]:
+def keys(
+    connection: Connection, *, account_id: str, after: Place | None = None, limit: int | None = None
+) -> list[ApiKey]:
     """The keys of an account, revoked ones too, oldest first."""
     mine = select(*_KEY_SHOWN).where(api_keys.c.account_id == account_id)
-    found = mine.order_by(api_keys.c.created_at, api_keys.c.id)
-    return [ApiKey(**row) for row in connection.execute(found).mappings()]
+    found = connection.execute(following(mine, api_keys, after=after, limit=limit))
+    return [ApiKey(**row) for row in found.mappings()]
+
+
+def key(connection: Connection, *, account_id: str, key_id: str) -> ApiKey:
+    """Raises NotFound, also for a key of another account."""
+    mine = select(*_KEY_SHOWN).where(api_keys.c.account_id == account_id, api_keys.c.id == key_id)
+    row = connection.execute(mine).mappings().one_or_none()
+    if row is None:
+        raise NotFound("this account has no key by this id")
+    return ApiKey(**row)
+
+
+def writing_keys(connection: Connection, *, account_id: str) -> set[str]:
+    """The ids of the keys in force that may change things."""
+    mine = select(api_keys.c.id).where(api_keys.c.account_id == account_id, api_keys.c.can_write, *_IN_FORCE)
+    return set(connection.execute(mine).scalars())
+
+
+def with_expired_keys(connection: Connection) -> list[str]:
+    """The accounts that have keys whose time is over and that `expire_keys` has not seen to."""
+    found = select(api_keys.c.account_id).where(*_EXPIRED).distinct().order_by(api_keys.c.account_id)
+    return list(connection.execute(found).scalars())
+
+
+def expire_keys(connection: Connection, *, account_id: str) -> list[ApiKey]:
+    """Revoke the account's keys whose time is over, as of the moment when it was; these are they."""
+    changed(connection, account_id)
+    over = api_keys.update().where(api_keys.c.account_id == account_id, *_EXPIRED)
+    revoked = connection.execute(over.values(revoked_at=api_keys.c.expires_at).returning(*_KEY_SHOWN))
+    return [ApiKey(**row) for row in revoked.mappings()]
 
 
 def account_of_key(connection: Connection, key: str) -> str | None:
@@ -174,7 +231,8 @@ def opened_by(connection: Connection, key: str) -> ApiKey:
     plain = dict(row)
     moment = plain.pop("moment")
     known = ApiKey(**plain)
-    if known.revoked_at is not None:
+    # What has expired is revoked by upkeep as of the moment when it did.
+    if known.revoked_at is not None and known.revoked_at != known.expires_at:
         raise Unauthorized("this API key was revoked", code="api_key_revoked")
     if known.expires_at is not None and known.expires_at <= moment:
         raise Unauthorized("this API key has expired", code="api_key_expired")

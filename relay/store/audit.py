@@ -48,12 +48,22 @@ def record(
 
 
 def page(
-    connection: Connection, *, account_id: str | None = None, before: int | None = None, limit: int = 100
+    connection: Connection,
+    *,
+    account_id: str | None = None,
+    action: str | None = None,
+    object_id: str | None = None,
+    since: datetime | None = None,
+    before: int | None = None,
+    limit: int = 100,
 ) -> list[AuditRow]:
-    """The newest first; `before` is the id of the last one seen."""
+    """The newest first; `before` is the id of the last one seen, `since` the earliest moment."""
     newest = select(audit).order_by(audit.c.id.desc()).limit(limit)
-    if account_id is not None:
-        newest = newest.where(audit.c.account_id == account_id)
+    for column, wanted in ((audit.c.account_id, account_id), (audit.c.action, action), (audit.c.object_id, object_id)):
+        if wanted is not None:
+            newest = newest.where(column == wanted)
+    if since is not None:
+        newest = newest.where(audit.c.at >= since)
     if before is not None:
         newest = newest.where(audit.c.id < before)
     return [AuditRow(**row) for row in connection.execute(newest).mappings()]

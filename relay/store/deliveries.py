@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 from sqlalchemy import Connection, Select, exists, select, tuple_
@@ -14,8 +14,6 @@ from relay.store.snapshot import EndpointState
 from relay.store.tables import attempts, deliveries, endpoints, events
 
 DeliveryStatus = Literal["pending", "delivered", "dead", "content_lost"]
-# `(accepted_at, event_id, endpoint_id)` of a delivery: where a page begins.
-Cursor = tuple[datetime, str, str]
 
 
 _EVENT_FACTS: Final = (
@@ -25,6 +23,14 @@ _EVENT_FACTS: Final = (
     events.c.conversation_id,
     events.c.livemode,
 )
+
+
+class Cursor(NamedTuple):
+    """A delivery in the order of their lists: where a page begins."""
+
+    accepted_at: datetime
+    event_id: str
+    endpoint_id: str
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -60,6 +66,11 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     settled_at: datetime | None
     history: list[Attempt]
 
+    @property
+    def cursor(self) -> Cursor:
+        """Where the page after this one begins."""
+        return Cursor(self.accepted_at, self.event_id, self.endpoint_id)
+
 
 class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     """A delivery that may be replayed, with what decides it.
@@ -81,7 +92,7 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def cursor(self) -> Cursor:
         """Where the page after this one begins."""
-        return self.accepted_at, self.event_id, self.endpoint_id
+        return Cursor(self.accepted_at, self.event_id, self.endpoint_id)
 
 
 def sortable(stream_id: str) -> str:
@@ -96,6 +107,7 @@ def page(
     account_id: str | None = None,
     endpoint_id: str | None = None,
     event_id: str | None = None,
+    session_id: int | None = None,
     status: DeliveryStatus | None = None,
     since: datetime | None = None,
     before: Cursor | None = None,
@@ -103,7 +115,8 @@ def page(
 ) -> list[Delivery]:
     """Deliveries with their attempts, newest first, of one account or of all.
 
-    `since` is the earliest acceptance; `before` is `(accepted_at, event_id, endpoint_id)` of the last one seen.
+    `session_id` narrows to the events that went under it; `since` is the earliest acceptance; `before` is the `cursor`
+    of the last one seen.
     """
     order = (deliveries.c.accepted_at, deliveries.c.event_id, deliveries.c.endpoint_id)
     newest = (
@@ -115,6 +128,8 @@ def page(
     newest = _narrowed(
         newest, since=since, account_id=account_id, endpoint_id=endpoint_id, event_id=event_id, status=status
     )
+    if session_id is not None:
+        newest = newest.where(events.c.session_id == session_id, events.c.account_id == deliveries.c.account_id)
     if before is not None:
         newest = newest.where(tuple_(*order) < before)
     rows = [dict(row) for row in connection.execute(newest).mappings()]

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Final
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import Connection, RowMapping, func, select
+from sqlalchemy import ColumnElement, Connection, RowMapping, func, select
 
-from relay.errors import NotFound
+from relay.errors import Conflict, NotFound
 from relay.sealing import KeyRing
 from relay.store import accounts, sealed
 from relay.store.ids import new_id, new_signing_secret, new_webhook_secret
+from relay.store.pages import Place, following
 from relay.store.sealed import Target
+from relay.store.sessions import AWAITED
 from relay.store.snapshot import EndpointState, Signing
-from relay.store.tables import endpoints
+from relay.store.tables import deliveries, endpoints, templates
 
 EVERYTHING: Final = ("*",)
 DEADLINE_SECONDS: Final = 15
@@ -97,16 +99,18 @@ def create(
 
 
 def get(connection: Connection, ring: KeyRing, *, account_id: str, endpoint_id: str) -> Endpoint:
-    """Raises NotFound, also for an endpoint of another account."""
-    found = select(endpoints).where(endpoints.c.account_id == account_id, endpoints.c.id == endpoint_id)
+    """Raises NotFound, also for an endpoint that is deleted or another account's."""
+    found = select(endpoints).where(*_this(account_id, endpoint_id))
     return _found(connection.execute(found).mappings().one_or_none(), ring)
 
 
-def of_account(connection: Connection, ring: KeyRing, *, account_id: str) -> list[Endpoint]:
-    """All endpoints of an account in any state, oldest first."""
-    mine = select(endpoints).where(endpoints.c.account_id == account_id)
-    found = mine.order_by(endpoints.c.created_at, endpoints.c.id)
-    return [_opened(row, ring) for row in connection.execute(found).mappings()]
+def of_account(
+    connection: Connection, ring: KeyRing, *, account_id: str, after: Place | None = None, limit: int | None = None
+) -> list[Endpoint]:
+    """The endpoints of an account that are not deleted, in any state, oldest first."""
+    mine = select(endpoints).where(endpoints.c.account_id == account_id, endpoints.c.deleted_at.is_(None))
+    found = connection.execute(following(mine, endpoints, after=after, limit=limit))
+    return [_opened(row, ring) for row in found.mappings()]
 
 
 def update(
@@ -136,20 +140,79 @@ def update(
     return _update(connection, ring, account_id, endpoint_id, plain=plain, hidden=hidden)
 
 
-def rotate(connection: Connection, ring: KeyRing, *, account_id: str, endpoint_id: str, keep: int = 1) -> Endpoint:
-    """Put a new signing secret in front; the `keep` newest old ones go on signing beside it. Raises NotFound."""
+def rotate(
+    connection: Connection,
+    ring: KeyRing,
+    *,
+    account_id: str,
+    endpoint_id: str,
+    keep: int = 1,
+    overlap: timedelta | None = None,
+    webhook_secret: bool = False,
+) -> Endpoint:
+    """Put a new signing secret in front; the `keep` newest old ones go on signing beside it. Raises NotFound.
+
+    They do so until `end_overlap` is called after the `overlap`, or for good without one. With `webhook_secret` that is
+    replaced as well, at once.
+    """
     accounts.changed(connection, account_id)
     old = get(connection, ring, account_id=account_id, endpoint_id=endpoint_id).signing_secrets
-    again = {"signing_secrets": (new_signing_secret(), *old[:keep])}
-    return _update(connection, ring, account_id, endpoint_id, hidden=again)
+    hidden: dict[str, Any] = {"signing_secrets": (new_signing_secret(), *old[:keep])}
+    if webhook_secret:
+        hidden["webhook_secret"] = new_webhook_secret()
+    plain = {"overlap_until": None if overlap is None or not keep else func.now() + overlap}
+    return _update(connection, ring, account_id, endpoint_id, plain=plain, hidden=hidden)
+
+
+def ended_overlaps(connection: Connection) -> list[tuple[str, str]]:
+    """Account and id of every endpoint whose older signing secrets have signed for long enough."""
+    over = select(endpoints.c.account_id, endpoints.c.id).where(endpoints.c.overlap_until <= func.now())
+    return [(row.account_id, row.id) for row in connection.execute(over.order_by(*over.selected_columns))]
+
+
+def end_overlap(
+    connection: Connection, ring: KeyRing, *, account_id: str, endpoint_id: str
+) -> tuple[Endpoint, Endpoint]:
+    """Let the newest signing secret sign alone; the endpoint before and after. Raises NotFound if that is not due."""
+    accounts.changed(connection, account_id)
+    due = select(endpoints).where(*_this(account_id, endpoint_id), endpoints.c.overlap_until <= func.now())
+    before = _found(connection.execute(due).mappings().one_or_none(), ring)
+    newest = {"signing_secrets": before.signing_secrets[:1]}
+    return before, _update(connection, ring, account_id, endpoint_id, plain={"overlap_until": None}, hidden=newest)
 
 
 def set_state(connection: Connection, *, account_id: str, endpoint_id: str, state: EndpointState) -> None:
     """Say whether deliveries go here; `gone` is an endpoint that answered 410. Raises NotFound."""
     accounts.changed(connection, account_id)
     moment = None if state == "active" else func.coalesce(endpoints.c.disabled_at, func.now())
-    this = (endpoints.c.account_id == account_id) & (endpoints.c.id == endpoint_id)
-    if not connection.execute(endpoints.update().where(this).values(state=state, disabled_at=moment)).rowcount:
+    changed = endpoints.update().where(*_this(account_id, endpoint_id)).values(state=state, disabled_at=moment)
+    if not connection.execute(changed).rowcount:
+        raise _unknown()
+
+
+def delete(connection: Connection, ring: KeyRing, *, account_id: str, endpoint_id: str) -> None:
+    """Take an endpoint away and forget its URL, headers and secrets; records of its deliveries stay. Raises NotFound.
+
+    Raises Conflict `endpoint_of_template` for the one that a template sends to: it goes when the template's URL does.
+    """
+    accounts.changed(connection, account_id)
+    named = select(templates.c.id).where(
+        templates.c.account_id == account_id, templates.c.endpoint_id == endpoint_id, templates.c.deleted_at.is_(None)
+    )
+    if connection.execute(named).first() is not None:
+        text = "a template sends here; change or remove its clientWebhookUrl instead"
+        raise Conflict(text, code="endpoint_of_template")
+    moment = func.coalesce(endpoints.c.disabled_at, func.now())
+    gone = endpoints.update().where(*_this(account_id, endpoint_id))
+    nothing = Target(url="", webhook_secret="", signing_secrets=())
+    values = {
+        "sealed_config": sealed.seal(ring, nothing, purpose=sealed.ENDPOINT, row_id=endpoint_id),
+        "state": "gone",
+        "disabled_at": moment,
+        "deleted_at": func.now(),
+        "overlap_until": None,
+    }
+    if not connection.execute(gone.values(values)).rowcount:
         raise _unknown()
 
 
@@ -164,15 +227,19 @@ def _update(
 ) -> Endpoint:
     # The account's lock makes reading the sealed part, changing it and writing it back one step.
     accounts.changed(connection, account_id)
-    this = (endpoints.c.account_id == account_id) & (endpoints.c.id == endpoint_id)
-    raw = connection.execute(select(endpoints.c.sealed_config).where(this)).scalar_one_or_none()
+    this = _this(account_id, endpoint_id)
+    raw = connection.execute(select(endpoints.c.sealed_config).where(*this)).scalar_one_or_none()
     if raw is None:
         raise _unknown()
     old = sealed.unseal(ring, raw, Target, purpose=sealed.ENDPOINT, row_id=endpoint_id)
     target = msgspec.structs.replace(old, **(hidden or {}))
     again = sealed.seal(ring, target, purpose=sealed.ENDPOINT, row_id=endpoint_id)
-    updated = endpoints.update().where(this).values(sealed_config=again, **(plain or {})).returning(*endpoints.c)
+    updated = endpoints.update().where(*this).values(sealed_config=again, **(plain or {})).returning(*endpoints.c)
     return _opened(connection.execute(updated).mappings().one(), ring)
+
+
+def _this(account_id: str, endpoint_id: str) -> tuple[ColumnElement[bool], ...]:
+    return endpoints.c.account_id == account_id, endpoints.c.id == endpoint_id, endpoints.c.deleted_at.is_(None)
 
 
 def _given(**values: object) -> dict[str, object]:
@@ -201,6 +268,32 @@ def _opened(row: RowMapping, ring: KeyRing) -> Endpoint:
     )
 
 
+class Unused(NamedTuple):
+    """An endpoint of a template that has given it up, or is gone itself."""
+
+    account_id: str
+    endpoint_id: str
+
+
+def unused(connection: Connection, *, limit: int) -> list[Unused]:
+    """Endpoints that no template has sent to for `sessions.AWAITED`, and that nothing waits for."""
+    gone = templates.c.deleted_at < func.now() - AWAITED
+    given_up = templates.c.endpoint_id.is_distinct_from(endpoints.c.id) & (
+        templates.c.updated_at < func.now() - AWAITED
+    )
+    joined = endpoints.join(
+        templates,
+        (endpoints.c.template_id == templates.c.id) & (endpoints.c.account_id == templates.c.account_id),
+    )
+    waiting = select(deliveries.c.event_id).where(
+        deliveries.c.endpoint_id == endpoints.c.id, deliveries.c.status == "pending"
+    )
+    found = select(endpoints.c.account_id, endpoints.c.id).select_from(joined)
+    this = (endpoints.c.deleted_at.is_(None), gone | given_up, ~waiting.exists())
+    return [Unused(*row) for row in connection.execute(found.where(*this).order_by(endpoints.c.id).limit(limit))]
+
+
 def count_disabled(connection: Connection) -> int:
     """How many endpoints, of all accounts, take no deliveries."""
-    return int(connection.execute(select(func.count()).where(endpoints.c.state != "active")).scalar_one())
+    idle = select(func.count()).where(endpoints.c.state != "active", endpoints.c.deleted_at.is_(None))
+    return int(connection.execute(idle).scalar_one())

@@ -43,6 +43,20 @@ def of_account(connection: Connection, *, account_id: str) -> list[ProviderKey]:
     return [ProviderKey(**row) for row in connection.execute(found).mappings()]
 
 
+def find(connection: Connection, *, account_id: str, provider: str) -> ProviderKey | None:
+    """Whether the account has a key of its own for a provider."""
+    mine = of_account(connection, account_id=account_id)
+    return next((one for one in mine if one.provider == provider), None)
+
+
+def get(connection: Connection, *, account_id: str, provider: str) -> ProviderKey:
+    """The same. Raises NotFound."""
+    found = find(connection, account_id=account_id, provider=provider)
+    if found is None:
+        raise NotFound("this account has no key of its own for this provider")
+    return found
+
+
 def opened(connection: Connection, ring: KeyRing, *, account_id: str, provider: str) -> str | None:
     """The key itself, if the account has one of its own. Raises UnsealError."""
     this = (provider_keys.c.account_id == account_id) & (provider_keys.c.provider == provider)

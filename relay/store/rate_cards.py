@@ -11,7 +11,8 @@ from sqlalchemy import Connection, func, select
 
 from relay.errors import Conflict, NotFound
 from relay.store.ids import new_id
-from relay.store.tables import accounts, rate_cards
+from relay.store.pages import Place, following
+from relay.store.tables import accounts, rate_cards, templates
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ def add(
         # Not now(), which is when the transaction began: another card may have been added while this one waited.
         effective_from = connection.execute(select(func.clock_timestamp())).scalar_one()
     if effective_from in beginnings:
-        raise Conflict("a rate card of this account begins then", code="rate_card_overlaps", field="effectiveFrom")
+        raise Conflict("a rate card of this account begins then", code="rate_card_overlaps", field="from")
     if account.currency is None:
         connection.execute(accounts.update().where(accounts.c.id == account_id).values(currency=currency))
     row = {
@@ -99,6 +100,35 @@ def in_force(connection: Connection, account_ids: Collection[str]) -> dict[str, 
     for row in connection.execute(ordered).mappings():
         cards[row["account_id"]].append(RateCardRow(**row))
     return cards
+
+
+def of_templates(connection: Connection, template_ids: Collection[int]) -> dict[tuple[str, int], RateCardRow]:
+    """The card of each of these templates that has one of its own, by account and template; deleted ones too."""
+    if not template_ids:
+        return {}
+    joined = templates.join(
+        rate_cards,
+        (templates.c.rate_card_id == rate_cards.c.id) & (templates.c.account_id == rate_cards.c.account_id),
+    )
+    named = select(templates.c.id.label("template_id"), *rate_cards.c).select_from(joined)
+    found = connection.execute(named.where(templates.c.id.in_(template_ids))).mappings()
+    plain = [dict(row) for row in found]
+    return {(row["account_id"], row.pop("template_id")): RateCardRow(**row) for row in plain}
+
+
+def exists(connection: Connection, *, account_id: str, card_id: str) -> bool:
+    """Whether this is a card of this account."""
+    this = (rate_cards.c.account_id == account_id) & (rate_cards.c.id == card_id)
+    return connection.execute(select(rate_cards.c.id).where(this)).one_or_none() is not None
+
+
+def of_account(
+    connection: Connection, *, account_id: str, after: Place | None = None, limit: int | None = None
+) -> list[RateCardRow]:
+    """The cards of an account in the order in which they were made."""
+    mine = select(rate_cards).where(rate_cards.c.account_id == account_id)
+    found = connection.execute(following(mine, rate_cards, after=after, limit=limit))
+    return [RateCardRow(**row) for row in found.mappings()]
 
 
 def card_at(cards: Iterable[RateCardRow], when: datetime) -> RateCardRow | None:

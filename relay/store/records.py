@@ -73,6 +73,17 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
 
 
+class BeginningRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A call that is under way since `at` or before; its session is the one of this id or of this conversation."""
+
+    account_id: str
+    id: int
+    provider: str
+    conversation_id: str
+    livemode: bool
+    at: datetime
+
+
 _EVENTS: Final = text("""
     INSERT INTO events (id, day, account_id, provider, kind, event_class, conversation_id, session_id, source_id,
         template_id, livemode, size_bytes, accepted_at)
@@ -112,6 +123,30 @@ _SESSIONS: Final = text("""
     ON CONFLICT DO NOTHING
 """)
 
+# What has ended stays ended, whichever comes first. Rows are locked in the order of their keys, as billing locks them;
+# `account_id || ''` for its reason too (ADR 0009).
+_BEGINNINGS: Final = text("""
+    WITH told AS (
+        SELECT * FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(account_id text, id bigint, provider text,
+            conversation_id text, livemode boolean, at timestamptz)
+    ), known AS (
+        SELECT s.account_id, s.id, t.at, t.livemode FROM told t JOIN sessions s
+            ON s.id = t.id AND s.provider = t.provider AND s.account_id || '' = t.account_id
+        UNION ALL
+        SELECT s.account_id, s.id, t.at, t.livemode FROM told t JOIN sessions s
+            ON s.conversation_id = t.conversation_id AND s.provider = t.provider AND s.account_id || '' = t.account_id
+    ), begun AS (
+        SELECT account_id, id, livemode, min(at) AS at FROM known GROUP BY account_id, id, livemode
+    ), locked AS (
+        SELECT s.account_id, s.id, b.at FROM begun b JOIN sessions s
+            ON s.id = b.id AND s.account_id || '' = b.account_id AND s.livemode = b.livemode
+        WHERE s.status = 'pending' OR (s.status = 'active' AND (s.started_at IS NULL OR s.started_at > b.at))
+        ORDER BY s.account_id, s.id FOR UPDATE OF s
+    )
+    UPDATE sessions s SET status = 'active', started_at = LEAST(s.started_at, l.at) FROM locked l
+    WHERE s.id = l.id AND s.account_id || '' = l.account_id
+""")
+
 
 def write(
     connection: Connection,
@@ -120,8 +155,9 @@ def write(
     deliveries: Sequence[DeliveryRecord],
     attempts: Sequence[AttemptRecord],
     sessions: Sequence[SessionRecord],
+    beginnings: Sequence[BeginningRecord] = (),
 ) -> None:
-    """Write records; each list holds a row at most once by its key. Safe to repeat.
+    """Write records; each list but `beginnings` holds a row at most once by its key. Safe to repeat.
 
     Rows are written in the order of their keys, so that two processes never wait for each other's locks in a circle.
     """
@@ -133,6 +169,7 @@ def write(
     _rows(connection, _DELIVERIES, deliveries)
     _rows(connection, _ATTEMPTS, attempts)
     _rows(connection, _SESSIONS, sessions)
+    _rows(connection, _BEGINNINGS, beginnings)
 
 
 def _rows(connection: Connection, statement: Any, rows: Sequence[msgspec.Struct]) -> None:

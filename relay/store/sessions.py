@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import Connection, Double, cast, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Double, RowMapping, case, cast, func, select, tuple_
 
 from relay.errors import NotFound
 from relay.store.tables import session_ids, sessions
 
 SessionStatus = Literal["pending", "active", "completed", "failed", "abandoned"]
+
+# For how long after it was made, or after its template went, a session's webhooks are expected: the longest calls (72 h
+# at Agora) and what providers and their own outages add.
+AWAITED: Final = timedelta(days=7)
+# What opens a conversation is good for a quarter of an hour at most; a day leaves room for outages.
+UNUSED: Final = timedelta(days=1)
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -47,6 +53,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     failure_code: str | None
     text_only: bool
     deleted_at: datetime | None
+    turn_count: int | None
+    content_erased_at: datetime | None
 
 
 _SHOWN: Final = tuple(
@@ -65,27 +73,82 @@ def create(
     agent_id: str | None = None,
     metadata: Mapping[str, Any] | None = None,
     livemode: bool = True,
+    text_only: bool = False,
+    session_id: int | None = None,
 ) -> Session:
-    """Make a pending session with the next id; its conversation is not known yet."""
+    """Make a pending session with the next id, or one that `next_id` gave; its conversation is not known yet."""
     row = {
         "account_id": account_id,
-        "id": connection.execute(select(session_ids.next_value())).scalar_one(),
+        "id": next_id(connection) if session_id is None else session_id,
         "provider": provider,
         "template_id": template_id,
         "agent_id": agent_id,
         "metadata": None if metadata is None else dict(metadata),
         "livemode": livemode,
+        "text_only": text_only,
     }
     return Session(**connection.execute(sessions.insert().values(row).returning(*_SHOWN)).mappings().one())
 
 
+def next_id(connection: Connection) -> int:
+    """An id for a session that is made later: a provider may have to be told it before there is a session."""
+    return int(connection.execute(select(session_ids.next_value())).scalar_one())
+
+
+def begun(
+    connection: Connection,
+    *,
+    account_id: str,
+    session_id: int,
+    conversation_id: str | None = None,
+    agent_id: str | None = None,
+    status: Literal["pending", "active"] = "active",
+) -> None:
+    """Note what a provider says of a session that has not ended: its conversation, its agent, that it began.
+
+    What is known already stays, and so does a session that is active or has ended: its events may come in any order.
+    """
+    known: dict[str, ColumnElement[Any]] = {
+        "conversation_id": func.coalesce(sessions.c.conversation_id, conversation_id),
+        "agent_id": func.coalesce(sessions.c.agent_id, agent_id),
+    }
+    if status == "active":
+        known["status"] = case((sessions.c.status == "pending", status), else_=sessions.c.status)
+    connection.execute(sessions.update().where(*_this(account_id, session_id)).values(known))
+
+
+def fail(connection: Connection, *, account_id: str, session_id: int, code: str) -> None:
+    """End a session that never became a call, with a code for the account. One that has ended stays as it is."""
+    failed = sessions.update().where(*_this(account_id, session_id), sessions.c.status.in_(("pending", "active")))
+    connection.execute(failed.values(status="failed", failure_code=code, completed_at=func.now()))
+
+
+def abandon(connection: Connection, *, limit: int) -> int:
+    """End sessions whose call nobody began within a day, or whose end nobody told within `AWAITED`; how many.
+
+    A call that turns up after all is charged, and its session completes.
+    """
+    begins_late = (sessions.c.status == "pending") & (sessions.c.created_at < func.now() - UNUSED)
+    ends_late = (sessions.c.status == "active") & (sessions.c.created_at < func.now() - AWAITED)
+    late = select(sessions.c.account_id, sessions.c.id).where(begins_late | ends_late).limit(limit)
+    # In the order of their keys, as billing locks them.
+    locked = late.order_by(sessions.c.account_id, sessions.c.id).with_for_update(skip_locked=True).cte("late")
+    these = (sessions.c.account_id == locked.c.account_id) & (sessions.c.id == locked.c.id)
+    ended = sessions.update().where(these).values(status="abandoned", completed_at=func.now())
+    return connection.execute(ended).rowcount
+
+
+def remove(connection: Connection, *, account_id: str, session_id: int) -> Session:
+    """Mark a session as deleted by its customer; removing it twice keeps the first moment. Raises NotFound."""
+    marked = sessions.update().where(*_this(account_id, session_id))
+    removed = marked.values(deleted_at=func.coalesce(sessions.c.deleted_at, func.now())).returning(*_SHOWN)
+    return _found(connection.execute(removed).mappings().one_or_none())
+
+
 def get(connection: Connection, *, account_id: str, session_id: int) -> Session:
     """Raises NotFound, also for a session of another account."""
-    found = select(*_SHOWN).where(sessions.c.account_id == account_id, sessions.c.id == session_id)
-    row = connection.execute(found).mappings().one_or_none()
-    if row is None:
-        raise NotFound("this account has no session by this id")
-    return Session(**row)
+    found = select(*_SHOWN).where(*_this(account_id, session_id))
+    return _found(connection.execute(found).mappings().one_or_none())
 
 
 def page(
@@ -108,3 +171,13 @@ def page(
     if before is not None:
         newest = newest.where(tuple_(sessions.c.created_at, sessions.c.id) < before)
     return [Session(**row) for row in connection.execute(newest).mappings()]
+
+
+def _this(account_id: str, session_id: int) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    return sessions.c.account_id == account_id, sessions.c.id == session_id
+
+
+def _found(row: RowMapping | None) -> Session:
+    if row is None:
+        raise NotFound("this account has no session by this id")
+    return Session(**row)

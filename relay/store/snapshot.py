@@ -15,6 +15,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from relay.sealing import KeyRing
 from relay.store import sealed
 from relay.store.sealed import Secretive, Target
+from relay.store.sessions import AWAITED
 from relay.store.tables import accounts, api_keys, endpoints, sources, templates
 
 Signing = Literal["standard", "provider"]
@@ -34,7 +35,7 @@ class SourceConfig(Secretive, frozen=True, kw_only=True):
 
 
 class EndpointConfig(Secretive, frozen=True, kw_only=True):
-    """An endpoint in any state: what waits for a disabled one has to be settled too.
+    """An endpoint in any state: what waits for a disabled one has to be settled too. A deleted one is not there.
 
     With neither template nor source it is account-wide. `retention_hours` None means the setting's default;
     `failure_when` is the path of a field that makes a 2xx answer a failure; what older versions mirrored lacks it.
@@ -56,7 +57,11 @@ class EndpointConfig(Secretive, frozen=True, kw_only=True):
 
 
 class TemplateConfig(Secretive, frozen=True, kw_only=True):
-    """A template that is not deleted. `webhook_secret` proves inbound requests; `endpoint_id` None: nowhere to send."""
+    """A template. `webhook_secret` proves inbound requests; `endpoint_id` None: nowhere to send.
+
+    A `retired` one was deleted not long ago, and is there for the calls that were under way. `session_id` is the only
+    session of one that is hidden.
+    """
 
     id: int
     name: str
@@ -65,6 +70,8 @@ class TemplateConfig(Secretive, frozen=True, kw_only=True):
     endpoint_id: str | None
     content_retention_hours: int | None
     webhook_secret: str
+    retired: bool = False
+    session_id: int | None = None
 
 
 class AccountConfig(Secretive, frozen=True, kw_only=True):
@@ -101,7 +108,12 @@ STATEMENT: Final = select(
     accounts.c.id.label("account_id"),
     accounts.c.config_version.label("version"),
     accounts.c.quota_bytes,
-    _rows(api_keys, api_keys.c.revoked_at.is_(None), sha256=_hex(api_keys.c.sha256)).label("keys"),
+    _rows(
+        api_keys,
+        api_keys.c.revoked_at.is_(None),
+        api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > func.now()),
+        sha256=_hex(api_keys.c.sha256),
+    ).label("keys"),
     _rows(
         sources,
         sources.c.disabled_at.is_(None),
@@ -110,14 +122,17 @@ STATEMENT: Final = select(
     ).label("sources"),
     _rows(
         endpoints,
+        endpoints.c.deleted_at.is_(None),
         **_plain(endpoints, "id", "signing", "filters", "deadline_seconds", "retention_hours"),
         **_plain(endpoints, "template_id", "source_id", "state", "failure_when"),
         sealed=_hex(endpoints.c.sealed_config),
     ).label("endpoints"),
     _rows(
         templates,
-        templates.c.deleted_at.is_(None),
+        templates.c.deleted_at.is_(None) | (templates.c.deleted_at > func.now() - AWAITED),
+        retired=templates.c.deleted_at.is_not(None),
         **_plain(templates, "id", "name", "agent_id", "provider", "endpoint_id", "content_retention_hours"),
+        **_plain(templates, "session_id"),
         sealed=_hex(templates.c.sealed_secret),
     ).label("templates"),
 ).where(accounts.c.id == bindparam("account_id", type_=Text))

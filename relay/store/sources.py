@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from sqlalchemy import Connection, RowMapping, func, select
+from msgspec import UNSET, UnsetType
+from sqlalchemy import ColumnElement, Connection, RowMapping, func, select
 
 from relay.errors import NotFound
 from relay.sealing import KeyRing
 from relay.store import accounts, sealed
 from relay.store.ids import new_id
+from relay.store.pages import Place, following
 from relay.store.tables import sources
 
 
@@ -27,6 +29,7 @@ class Source:
     disabled_at: datetime | None
     shared: bool
     name: str | None
+    deleted_at: datetime | None
 
 
 def create(
@@ -57,15 +60,27 @@ def create(
 
 
 def get(connection: Connection, ring: KeyRing, *, account_id: str, source_id: str) -> Source:
-    """Raises NotFound, also for a source of another account."""
-    found = select(sources).where(sources.c.account_id == account_id, sources.c.id == source_id)
+    """Raises NotFound, also for a source that is deleted or another account's."""
+    found = select(sources).where(*_this(account_id, source_id))
     return _found(connection.execute(found).mappings().one_or_none(), ring)
 
 
-def of_account(connection: Connection, ring: KeyRing, *, account_id: str) -> list[Source]:
-    """All sources of an account, disabled ones too, oldest first."""
-    found = select(sources).where(sources.c.account_id == account_id).order_by(sources.c.created_at, sources.c.id)
-    return [_opened(row, ring) for row in connection.execute(found).mappings()]
+def of_account(
+    connection: Connection, ring: KeyRing, *, account_id: str, after: Place | None = None, limit: int | None = None
+) -> list[Source]:
+    """The sources of an account that are not deleted, disabled ones too, oldest first."""
+    mine = select(sources).where(sources.c.account_id == account_id, sources.c.deleted_at.is_(None))
+    found = connection.execute(following(mine, sources, after=after, limit=limit))
+    return [_opened(row, ring) for row in found.mappings()]
+
+
+def rename(
+    connection: Connection, ring: KeyRing, *, account_id: str, source_id: str, name: str | UnsetType | None = UNSET
+) -> Source:
+    """Give a source another name, or none. Raises NotFound."""
+    if isinstance(name, UnsetType):
+        return get(connection, ring, account_id=account_id, source_id=source_id)
+    return _update(connection, ring, account_id, source_id, name=name)
 
 
 def set_secrets(
@@ -87,6 +102,13 @@ def enable(connection: Connection, ring: KeyRing, *, account_id: str, source_id:
     return _update(connection, ring, account_id, source_id, disabled_at=None)
 
 
+def delete(connection: Connection, ring: KeyRing, *, account_id: str, source_id: str) -> None:
+    """Take a source away and forget its secrets: no webhook comes in here again. Raises NotFound."""
+    moment = func.coalesce(sources.c.disabled_at, func.now())
+    nothing = sealed.seal(ring, (), purpose=sealed.SOURCE, row_id=source_id)
+    _update(connection, ring, account_id, source_id, disabled_at=moment, deleted_at=func.now(), sealed_secrets=nothing)
+
+
 def account_of(connection: Connection, source_id: str) -> str | None:
     """The account of a source that takes webhooks; None when there is no such source."""
     found = select(sources.c.account_id).where(sources.c.id == source_id, sources.c.disabled_at.is_(None))
@@ -95,9 +117,12 @@ def account_of(connection: Connection, source_id: str) -> str | None:
 
 def _update(connection: Connection, ring: KeyRing, account_id: str, source_id: str, **values: object) -> Source:
     accounts.changed(connection, account_id)
-    this = (sources.c.account_id == account_id) & (sources.c.id == source_id)
-    updated = sources.update().where(this).values(**values).returning(*sources.c)
+    updated = sources.update().where(*_this(account_id, source_id)).values(**values).returning(*sources.c)
     return _found(connection.execute(updated).mappings().one_or_none(), ring)
+
+
+def _this(account_id: str, source_id: str) -> tuple[ColumnElement[bool], ...]:
+    return sources.c.account_id == account_id, sources.c.id == source_id, sources.c.deleted_at.is_(None)
 
 
 def _found(row: RowMapping | None, ring: KeyRing) -> Source:

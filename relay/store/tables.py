@@ -104,15 +104,17 @@ sources: Final = Table(
     # Its events belong to the account that their labels name.
     Column("shared", Boolean, nullable=False),
     Column("name", Text),
+    Column("deleted_at", MOMENT),
 )
 
 workspace_webhooks: Final = Table(
     "workspace_webhooks",
     metadata,
     Column("source_id", Text, primary_key=True),
-    Column("webhook_id", FACT, nullable=False),
-    # Of the provider's API key: another key is another workspace.
-    Column("key_sha256", LargeBinary, nullable=False),
+    # NULL until the provider has made it and the source has its secret.
+    Column("webhook_id", FACT),
+    # Until then one process is making it.
+    Column("busy_until", MOMENT),
     Column("created_at", MOMENT, nullable=False),
 )
 
@@ -134,6 +136,8 @@ templates: Final = Table(
     Column("deleted_at", MOMENT),
     # It stands behind one conversation that was created without a template.
     Column("hidden", Boolean, nullable=False),
+    # That conversation's session: whatever the agent says belongs to it.
+    Column("session_id", BigInteger),
     Column("rate_card_id", Text),
 )
 
@@ -144,6 +148,8 @@ voice_agents: Final = Table(
     Column("template_id", BigInteger, primary_key=True, autoincrement=False),
     Column("provider", Text, nullable=False),
     Column("agent_id", FACT),
+    # An agent that we made and no longer want, because the customer brought another.
+    Column("leftover_id", FACT),
     # False: the customer brought it, and it stays when the template goes.
     Column("created_here", Boolean, nullable=False),
     Column("status", Text, nullable=False),
@@ -152,6 +158,8 @@ voice_agents: Final = Table(
     Column("synced", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_at", MOMENT, nullable=False),
+    # Until then one process is working on it.
+    Column("busy_until", MOMENT),
     Column("code", Text),
     Column("created_at", MOMENT, nullable=False),
     Column("updated_at", MOMENT, nullable=False),
@@ -232,6 +240,24 @@ sessions: Final = Table(
     Column("failure_code", FACT),
     Column("text_only", Boolean, nullable=False),
     Column("deleted_at", MOMENT),
+    # How often somebody spoke, where the provider says so.
+    Column("turn_count", Integer),
+    # When its customer last had its content shredded.
+    Column("content_erased_at", MOMENT),
+)
+
+agora_agents: Final = Table(
+    "agora_agents",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("session_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("appid", FACT, nullable=False),
+    Column("name", FACT, nullable=False),
+    Column("channel", FACT, nullable=False),
+    # As Agora itself told it when the agent joined: only that opens it.
+    Column("agent_id", FACT),
+    # False once it was asked to leave, or is over.
+    Column("live", Boolean, nullable=False),
 )
 
 events: Final = Table(

@@ -22,6 +22,7 @@ from relay.store.database import translated
 from relay.store.endpoints import Endpoint
 from relay.store.ids import new_id, new_webhook_secret
 from relay.store.sealed import Target
+from relay.store.snapshot import Signing
 from relay.store.tables import endpoints as endpoint_rows
 from relay.store.tables import template_ids, templates
 
@@ -34,7 +35,8 @@ _ONE_TEMPLATE: Final = "templates_agent"
 class Template:
     """One template. `config` is what the customer wrote about the agent, as the API names it.
 
-    `content_retention_hours` None means the setting's default, 0 a single attempt.
+    `content_retention_hours` None means the setting's default, 0 a single attempt. `rate_card_id` comes before the
+    account's cards. What follows it is its endpoint's, and None without one.
     """
 
     id: int
@@ -52,7 +54,11 @@ class Template:
     updated_at: datetime
     deleted_at: datetime | None
     hidden: bool
+    session_id: int | None
     rate_card_id: str | None
+    delivery_headers: dict[str, str] | None = field(repr=False)
+    signing: Signing | None
+    deadline_seconds: int | None
 
 
 class NewTemplate(NamedTuple):
@@ -75,10 +81,17 @@ def create(
     client_webhook_url: str | None = None,
     webhook_secret: str | None = None,
     content_retention_hours: int | None = None,
+    rate_card_id: str | None = None,
+    hidden: bool = False,
+    session_id: int | None = None,
+    delivery_headers: Mapping[str, str] | None = None,
+    signing: Signing = "standard",
+    deadline_seconds: int = endpoints.DEADLINE_SECONDS,
 ) -> NewTemplate:
     """Make a template and, if there is a URL, its endpoint; a missing secret is generated.
 
-    Raises NotFound, and Conflict `agent_taken` for an agent that another template of the account has.
+    The last three and the retention are the endpoint's. Raises NotFound, and Conflict `agent_taken` for an agent that
+    another template of the account has.
     """
     accounts.changed(connection, account_id)
     template_id = connection.execute(select(template_ids.next_value())).scalar_one()
@@ -95,6 +108,9 @@ def create(
         "endpoint_id": endpoint_id,
         "sealed_secret": sealed.seal(ring, secret, purpose=sealed.TEMPLATE, row_id=template_id),
         "content_retention_hours": content_retention_hours,
+        "rate_card_id": rate_card_id,
+        "hidden": hidden,
+        "session_id": session_id,
     }
     with _one_template_for_an_agent():
         connection.execute(templates.insert().values(row))
@@ -105,25 +121,48 @@ def create(
             ring,
             account_id=account_id,
             url=client_webhook_url,
+            headers=delivery_headers,
             webhook_secret=secret,
+            signing=signing,
+            deadline_seconds=deadline_seconds,
+            retention_hours=content_retention_hours,
             template_id=template_id,
             endpoint_id=endpoint_id,
         )
-    return NewTemplate(get(connection, ring, account_id=account_id, template_id=template_id), endpoint)
+    made = get(connection, ring, account_id=account_id, template_id=template_id, with_hidden=True)
+    return NewTemplate(made, endpoint)
 
 
-def get(connection: Connection, ring: KeyRing, *, account_id: str, template_id: int) -> Template:
-    """Raises NotFound, also for a template that is deleted or another account's."""
-    row = connection.execute(_active(account_id).where(templates.c.id == template_id)).mappings().one_or_none()
+def get(
+    connection: Connection, ring: KeyRing, *, account_id: str, template_id: int, with_hidden: bool = False
+) -> Template:
+    """Raises NotFound, also for a template that is deleted, another account's, or hidden unless those count too."""
+    found = _active(account_id).where(templates.c.id == template_id)
+    if not with_hidden:
+        found = found.where(templates.c.hidden.is_(False))
+    row = connection.execute(found).mappings().one_or_none()
     if row is None:
         raise NotFound("this account has no template by this id")
     return _opened(row, ring)
 
 
+def name_of(connection: Connection, *, account_id: str, template_id: int | None) -> str | None:
+    """The name of a template of this account, also of a deleted one; None for none."""
+    this = (templates.c.account_id == account_id) & (templates.c.id == template_id)
+    return connection.execute(select(templates.c.name).where(this)).scalar_one_or_none()
+
+
 def of_account(connection: Connection, ring: KeyRing, *, account_id: str) -> list[Template]:
-    """The templates of an account that are not deleted, in the order they were made."""
-    found = _active(account_id).order_by(templates.c.id)
+    """The templates of an account that are neither deleted nor hidden, in the order they were made."""
+    found = _active(account_id).where(templates.c.hidden.is_(False)).order_by(templates.c.id)
     return [_opened(row, ring) for row in connection.execute(found).mappings()]
+
+
+def has_agent(connection: Connection, *, account_id: str, provider: str, agent_id: str) -> bool:
+    """Whether a template of this account that is not deleted has this agent."""
+    mine = (templates.c.account_id == account_id, templates.c.deleted_at.is_(None))
+    this = (templates.c.provider == provider, templates.c.agent_id == agent_id)
+    return connection.execute(select(templates.c.id).where(*mine, *this)).first() is not None
 
 
 def update(
@@ -133,21 +172,26 @@ def update(
     account_id: str,
     template_id: int,
     client_webhook_url: str | UnsetType | None = UNSET,
-    webhook_secret: str | UnsetType = UNSET,
+    webhook_secret: str | UnsetType | None = UNSET,
     name: str | UnsetType = UNSET,
     type: TemplateType | UnsetType = UNSET,  # noqa: A002  the field's name in the API
     config: Mapping[str, Any] | UnsetType = UNSET,
     agent_id: str | UnsetType | None = UNSET,
     content_retention_hours: int | UnsetType | None = UNSET,
+    rate_card_id: str | UnsetType | None = UNSET,
+    delivery_headers: Mapping[str, str] | UnsetType = UNSET,
+    signing: Signing | UnsetType = UNSET,
+    deadline_seconds: int | UnsetType = UNSET,
 ) -> NewTemplate:
     """Change what is given and leave the rest; `config` is replaced as a whole. Raises as `create` does.
 
-    A URL of None unbinds the endpoint: nothing new goes there, what already waits still does. `endpoint` in the
-    answer is the one that was made, if a first URL was given.
+    A secret of None is replaced by a generated one. A URL of None unbinds the endpoint: nothing new goes there, what
+    already waits still does. `endpoint` in the
+    answer is the one that was made, if a first URL was given. The last three have no effect without an endpoint.
     """
     accounts.changed(connection, account_id)
     old = get(connection, ring, account_id=account_id, template_id=template_id)
-    secret = old.webhook_secret if webhook_secret is UNSET else webhook_secret
+    secret = new_webhook_secret() if webhook_secret is None else webhook_secret
     endpoint = None
     values: dict[str, Any] = {
         "name": name,
@@ -155,6 +199,7 @@ def update(
         "config": UNSET if isinstance(config, UnsetType) else dict(config),
         "agent_id": agent_id,
         "content_retention_hours": content_retention_hours,
+        "rate_card_id": rate_card_id,
     }
     values = {name: value for name, value in values.items() if value is not UNSET}
     if client_webhook_url is None:
@@ -166,7 +211,11 @@ def update(
             account_id=account_id,
             endpoint_id=old.endpoint_id,
             url=client_webhook_url,
-            webhook_secret=webhook_secret,
+            headers=delivery_headers,
+            webhook_secret=secret,
+            signing=signing,
+            deadline_seconds=deadline_seconds,
+            retention_hours=content_retention_hours,
         )
     elif client_webhook_url is not UNSET:
         endpoint = endpoints.create(
@@ -174,11 +223,16 @@ def update(
             ring,
             account_id=account_id,
             url=client_webhook_url,
-            webhook_secret=secret,
+            headers=delivery_headers or {},
+            webhook_secret=secret or old.webhook_secret,
+            signing=signing or "standard",
+            deadline_seconds=deadline_seconds or endpoints.DEADLINE_SECONDS,
+            retention_hours=values.get("content_retention_hours", old.content_retention_hours),
             template_id=template_id,
         )
         values["endpoint_id"] = endpoint.id
-    values["sealed_secret"] = sealed.seal(ring, secret, purpose=sealed.TEMPLATE, row_id=template_id)
+    if secret is not UNSET:
+        values["sealed_secret"] = sealed.seal(ring, secret, purpose=sealed.TEMPLATE, row_id=template_id)
     changed = templates.update().where(templates.c.id == template_id).values(updated_at=func.now(), **values)
     with _one_template_for_an_agent():
         connection.execute(changed)
@@ -186,7 +240,11 @@ def update(
 
 
 def delete(connection: Connection, *, account_id: str, template_id: int) -> None:
-    """Take a template out of service; its sessions and charges stay, and what waits is still sent. Raises NotFound."""
+    """Take a template out of service. Raises NotFound.
+
+    Its sessions and charges stay; what waits is still sent, and so are, for `sessions.AWAITED`, the events of calls
+    that were under way.
+    """
     accounts.changed(connection, account_id)
     this = (templates.c.account_id == account_id) & (templates.c.id == template_id) & templates.c.deleted_at.is_(None)
     if not connection.execute(templates.update().where(this).values(deleted_at=func.now())).rowcount:
@@ -207,14 +265,16 @@ def _one_template_for_an_agent() -> Iterator[None]:
 
 def _active(account_id: str) -> Select[Any]:
     joined = templates.outerjoin(endpoint_rows, templates.c.endpoint_id == endpoint_rows.c.id)
-    statement = select(*templates.c, endpoint_rows.c.sealed_config).select_from(joined)
+    of_endpoint = (endpoint_rows.c.sealed_config, endpoint_rows.c.signing, endpoint_rows.c.deadline_seconds)
+    statement = select(*templates.c, *of_endpoint).select_from(joined)
     return statement.where(templates.c.account_id == account_id, templates.c.deleted_at.is_(None))
 
 
 def _opened(row: RowMapping, ring: KeyRing) -> Template:
     plain = dict(row)
-    raw, url = plain.pop("sealed_config"), None
+    raw, url, headers = plain.pop("sealed_config"), None, None
     if raw is not None:
-        url = sealed.unseal(ring, raw, Target, purpose=sealed.ENDPOINT, row_id=plain["endpoint_id"]).url
+        target = sealed.unseal(ring, raw, Target, purpose=sealed.ENDPOINT, row_id=plain["endpoint_id"])
+        url, headers = target.url, target.headers
     secret = sealed.unseal(ring, plain.pop("sealed_secret"), str, purpose=sealed.TEMPLATE, row_id=plain["id"])
-    return Template(**plain, client_webhook_url=url, webhook_secret=secret)
+    return Template(**plain, client_webhook_url=url, webhook_secret=secret, delivery_headers=headers)

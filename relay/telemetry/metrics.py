@@ -104,6 +104,12 @@ _unaccounted = Gauge(
     registry=SYSTEM,
 )
 _disabled = Gauge("switchhook_relay_endpoints_disabled", "Endpoints that take no deliveries.", registry=SYSTEM)
+_unsynced = Gauge(
+    "switchhook_relay_agents_unsynced",
+    "Voice agents that are not yet as their templates want them at the provider, by status.",
+    ("status",),
+    registry=SYSTEM,
+)
 _redis_up = Gauge(
     "switchhook_relay_redis_up",
     "Whether Redis answered this scrape; if not, it shows only the process that answers it.",
@@ -121,6 +127,13 @@ _unrated = Counter(
 )
 _recorded = Counter(
     "switchhook_relay_outcomes_recorded", "Outcomes written to Postgres.", ("result",), registry=REGISTRY
+)
+
+_recordings = Counter(
+    "switchhook_relay_recordings",
+    "Recordings that were fetched, by what became of them.",
+    ("outcome",),
+    registry=REGISTRY,
 )
 
 
@@ -167,7 +180,16 @@ def record_attempt(outcome: str, seconds: float) -> None:
 
 @lru_cache(maxsize=1024)
 def _attempts_of(outcome: str) -> Counter:
-    return _attempts.labels(f"{outcome[:6]}xx" if outcome.startswith("http_") else outcome)
+    return _attempts.labels(_by_hundreds(outcome))
+
+
+def record_recording(outcome: str) -> None:
+    """A recording was looked at: `completed`, `retried`, or the code of its failure, of answers by their hundreds."""
+    _recordings.labels(_by_hundreds(outcome)).inc()
+
+
+def _by_hundreds(outcome: str) -> str:
+    return f"{outcome[:6]}xx" if outcome.startswith("http_") else outcome
 
 
 def record_lag(seconds: float) -> None:
@@ -193,6 +215,12 @@ def record_unaccounted(events: int) -> None:
 def record_endpoints_disabled(count: int) -> None:
     """The endpoints that take nothing were counted."""
     _disabled.set(count)
+
+
+def record_agents_unsynced(counts: Mapping[str, int]) -> None:
+    """The voice agents that have something open were counted by status."""
+    for status, count in counts.items():
+        _unsynced.labels(status).set(count)
 
 
 def record_redis_up(up: bool) -> None:

@@ -120,7 +120,7 @@ def test_prints_tables_for_people(stack: Stack, customer: Customer, receiver: Re
         (("rate-card", "create", "--account", "{id}", "--per-minute=-0.10"), "minute"),
         (("rate-card", "create", "--account", "{id}", "--per-minute", "0.10", "--card", "0/1"), "increment"),
         (("rate-card", "create", "--account", "{id}", "--per-minute", "0.10", "--currency", "EUR"), "currency"),
-        (("worker", "--lanes", "nothing"), "relay, billing, record"),
+        (("worker", "--lanes", "nothing"), "relay, billing, record, recordings"),
         (("account", "create"), "--name"),
     ],
 )

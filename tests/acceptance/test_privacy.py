@@ -12,7 +12,7 @@ import re
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, get_args
 
@@ -24,12 +24,23 @@ from relay.outbox import keys
 from relay.providers import PROVIDERS
 from relay.queues import KEY_PREFIX
 from tests.echo import Echo, Manner, echoing
-from tests.mishaps import PATIENCE, answer, await_post, break_headers, change_workers, core_limits_of, set_up, speak
+from tests.mishaps import (
+    PATIENCE,
+    answer,
+    await_post,
+    break_headers,
+    change_workers,
+    core_limits_of,
+    served_recordings,
+    set_up,
+    speak,
+)
 from tests.planted import Canary
 from tests.processes import ManagedProcess
 from tests.scanner import Scanner
 from tests.senders import ROUTES, Sent, another, malformed, webhooks
 from tests.stack import METRICS_TOKEN, Stack, fresh_stack
+from tests.waiting import eventually
 from tests.written import Place, file_places, monitored, open_files, postgres_places, redis_places
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
@@ -123,7 +134,8 @@ def day(scene: Scene) -> Iterator[Day]:
     customer = stack.customers.create()
     with ExitStack() as exits:
         echoes = {manner: exits.enter_context(echoing(manner, canary.token)) for manner in get_args(Manner)}
-        sender = set_up(stack, customer, echoes)
+        recordings = exits.enter_context(served_recordings(canary))
+        sender = replace(set_up(stack, customer, echoes), recordings=recordings)
         scanner = Scanner([*canary.needles, *sender.secrets, RING, METRICS_TOKEN])
         _, worker, _ = stack.start("web", "worker", "beat")
 
@@ -131,8 +143,13 @@ def day(scene: Scene) -> Iterator[Day]:
         spoken = [speak(stack, line) for line in malformed(canary)]
         for manner, echo in echoes.items():
             await_post(echo, what=manner)
-        for event in ("charge_refused", "outcome_refused"):
+        for event in ("charge_refused", "outcome_refused", "recording_unmeasured"):
             worker.await_event(event, within_seconds=PATIENCE)
+        eventually(
+            lambda: any(one.provider == "canonical" and one.billed_seconds for one in stack.sessions(customer)),
+            within_seconds=PATIENCE,
+            what="a recording that was measured",
+        )
         stack.redis.xadd(keys.OUTCOMES, {"o": b"\xc1 is no MessagePack"})
         worker.await_event("outcome_unreadable")
         break_headers(stack, customer, echoes["take"])
@@ -177,6 +194,7 @@ def test_the_run_went_through_everything(day: Day) -> None:
     assert wrong == []
     seen = {line["event"] for process in day.ran for line in process.events()}
     assert seen >= {"charge_refused", "outcome_refused", "outcome_unreadable", "dispatch_failed", "body_too_large"}
+    assert seen >= {"recording_unmeasured"}
     assert KEY_PREFIX.encode() in day.told
 
 

@@ -234,7 +234,7 @@ def test_tells_what_is_not_there_in_the_form_of_its_paths(stack: Stack) -> None:
     """Unknown paths and methods are told as the paths around them are."""
     assert_problem(stack.post("/api/v1/nothing", b"{}"), 404, "not_found")
     assert_problem(stack.get("/api/v1/webhooks/retell/src_1"), 405, "method_not_allowed")
-    assert_envelope(stack.post("/api/convagents/nothing", b"{}"), 404, "not_found")
+    assert_envelope(stack.post("/api/convagents/nothing", b"{}"), 404, "NOT_FOUND")
     assert_envelope(stack.get(CANARY + "event"), 405, "method_not_allowed")
 
 

@@ -77,6 +77,7 @@ def test_one_scrape_shows_what_web_worker_and_beat_count(stack: Stack, customer:
     assert [s.labels for s in shown if s.name == "switchhook_unaccounted_events"] == [{}]
     assert sorted(s.labels["lane"] for s in shown if s.name == "switchhook_relay_outbox_waiting") == [
         "billing",
+        "recordings",
         "relay",
     ]
     running = {s.labels["kind"]: s.value for s in shown if s.name == "switchhook_relay_processes"}

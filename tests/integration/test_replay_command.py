@@ -52,10 +52,12 @@ class Past:
         """An endpoint of the customer."""
         return self.customer.endpoint("http://127.0.0.1:9/", **options)
 
-    def event(self, number: int, *ends: tuple[Endpoint, DeliveryStatus], hours_ago: int = 0) -> str:
+    def event(
+        self, number: int, *ends: tuple[Endpoint, DeliveryStatus], hours_ago: int = 0, kind: str = "call_ended"
+    ) -> str:
         """An event that ended so at these endpoints, after one attempt each; its id."""
         event_id = f"evt_{number}"
-        call = CallEvent(provider="retell", kind="call_ended", event_class="event", conversation_id="c", dedupe=("c",))
+        call = CallEvent(provider="retell", kind=kind, event_class="event", conversation_id="c", dedupe=("c",))
         facts = Facts(
             event_id=event_id,
             account_id=self.customer.id,
@@ -120,9 +122,9 @@ class Past:
         assert self.outbox.audit("relay").unaccounted == 0
         return sorted((claim.event_id, claim.key) for claim in claims)
 
-    def run(self, *words: str) -> Result:
-        """Run `switchhook replay` with these words."""
-        return CliRunner().invoke(main, ["replay", *words], env=self._env)
+    def run(self, *words: str, command: str = "replay", **env: str) -> Result:
+        """Run `switchhook replay`, or another command, with these words."""
+        return CliRunner().invoke(main, [command, *words], env=self._env | env)
 
 
 @pytest.fixture

@@ -24,12 +24,20 @@ REVEALING = {
     "relay.delivery.envelope": "splices the payload into the envelope",
     "relay.delivery.transfer": "hands the body to libcurl",
     "relay.delivery.failurewhen": "reads one field of a customer's answer, and says yes or no",
+    "relay.api.core.serving": "reads the fields of a request of the API",
+    "relay.delivery.admitting": "seals",
+    "relay.recordings.request": "seals and reads the address of a recording",
+    "relay.recordings.ranges": "cuts what a parser asks for out of what was fetched",
+    "relay.recordings.apart": "hands that to the parser",
+    "relay.refetch": "reads whose a call is that was fetched again, and seals it",
+    "relay.refetch.forms": "puts what a provider's API tells into its webhook's form",
     "relay.demo.provider": "sends the sample webhooks, as a provider",
 }
 HOLDING = REVEALING | {
+    "relay.recordings.fetch": "what came of a recording",
+    "relay.recordings.event": "the metadata that endpoints receive",
     "relay.ingress.canonical": "passes a body on to the intake",
     "relay.delivery.exchange": "a request's body, an answer's body",
-    "bench.bare": "sends bodies of zeros to measure the transport",
 }
 # What makes plain bytes of something: they become Content in the same expression, and never have a name.
 MAKERS = {"open_event", "read_body"}

@@ -16,12 +16,15 @@ from prometheus_client.metrics import MetricWrapperBase
 from billing.assessment import _RANKS
 from billing.duration import UnratedReason
 from relay.cli import main
-from relay.delivery.retry import SCHEDULE, Failure
+from relay.delivery.retry import SCHEDULE, AttemptResult, Failure
 from relay.ingress import pressure
 from relay.ingress.intake import CanaryRoute
-from relay.providers import PROVIDERS, canaryllm
+from relay.providers import PROVIDERS, agora, canaryllm
+from relay.recordings import event, request, unmeasured
+from relay.recordings.schedule import SCHEDULE as RECORDING_SCHEDULE
 from relay.settings import Settings
 from relay.telemetry import metrics
+from workers import recordings
 
 ROOT = Path(__file__).parents[2]
 DIRECTORIES = (".ci", "bench", "billing", "deploy", "docs", "relay", "tests", "workers")
@@ -192,12 +195,23 @@ def test_events_become_what_their_page_says(row: list[str]) -> None:
     if name == "elevenlabs" and kind in get_args(CanaryRoute):
         body = b'{"conversationId":"c"}'
         call = canaryllm.read(body, route=cast("CanaryRoute", kind), idempotency_key=None).call
+    elif name == request.PROVIDER:
+        assistant = request.Assistant(id="a", speaks_first=True)
+        handed_in = request.HandedIn(assistant=assistant, location="", call_id="c")
+        asked = request.facts_of(handed_in, account_id="acc_1", now_ms=1)
+        call = event.facts_of(asked, "unreachable", now_ms=2).call
     else:
         call = PROVIDERS[name].read(_body(name, kind))
     assert call.type == f"{name}.{kind}"
     assert f"`{call.event_class}`" == row[2]
     assert (call.ending is not None) == row[3].startswith("yes")
     assert bool(row[4]) == row[3].startswith("yes")
+
+
+def test_every_event_that_agora_numbers_is_in_the_events_page() -> None:
+    """Under its name, with its number."""
+    rows = {row[0]: row[1] for row in _type_rows()}
+    assert all(f"({number})" in rows[f"`agora.{kind}`"] for number, kind in agora.KINDS.items())
 
 
 def test_the_words_of_terminal_events_are_their_ranks() -> None:
@@ -207,6 +221,9 @@ def test_the_words_of_terminal_events_are_their_ranks() -> None:
 
 
 def _body(provider: str, kind: str) -> bytes:
+    if provider == agora.NAME:
+        (number,) = [number for number, name in agora.KINDS.items() if name == kind]
+        return b'{"productId":17,"eventType":%d,"noticeId":"n","notifyMs":1,"payload":{"agent_id":"a"}}' % number
     if provider == "retell":
         return b'{"event":"%b","call":{"call_id":"c"},"chat":{"chat_id":"c"}}' % kind.encode()
     return b'{"type":"%b","event_timestamp":1,"data":{"conversation_id":"c"}}' % kind.encode()
@@ -219,9 +236,25 @@ def test_every_reason_and_failure_is_in_the_events_page() -> None:
     assert set(UnratedReason) <= spans
     assert set(Failure) <= spans
     (waits,) = re.findall(r"the next attempt follows in ([^.]*?), each", page.replace("\n", " "))
+    assert _seconds(waits) == [wait.total_seconds() for wait in SCHEDULE]
+
+
+def test_every_failure_code_of_a_recording_is_in_the_events_page() -> None:
+    """With whether it is tried again; and the waits between the tries are those of the code."""
+    page = (ROOT / "docs" / "events.md").read_text()
+    rows = {code: row[2] for row in _table(page, "failure code | meaning | tried again") for code in _spans(row[0])}
+    ours = {unmeasured.NOT_AUDIO, unmeasured.NO_DURATION, unmeasured.TOO_LARGE, unmeasured.TRUNCATED}
+    own = {recordings._POISON, recordings._CONTENT_GONE, recordings._INTERNAL_ERROR}
+    fetched = {AttemptResult(failure=failure).tenant_code for failure in Failure}
+    assert set(rows) == ours | own | fetched | {"http_<status>"}
+    assert {code for code, again in rows.items() if again == "yes"} == fetched | {"http_<status>", "internal_error"}
+    (waits,) = re.findall(r"Again means after ([^;]*?), each", page.replace("\n", " "))
+    assert _seconds(waits) == [wait.total_seconds() for wait in RECORDING_SCHEDULE]
+
+
+def _seconds(waits: str) -> list[int]:
     units = {"s": 1, "min": 60, "h": 3600}
-    seconds = [int(number) * units[unit] for number, unit in re.findall(r"(\d+) (s|min|h)\b", waits)]
-    assert seconds == [wait.total_seconds() for wait in SCHEDULE]
+    return [int(number) * units[unit] for number, unit in re.findall(r"(\d+) (s|min|h)\b", waits)]
 
 
 def test_every_error_code_of_the_ingress_is_in_the_routes_page() -> None:

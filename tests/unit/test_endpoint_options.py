@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from relay.cli import configuration, main
+from relay.cli import endpoints, main
 from relay.provisioning import Provisioning
 from relay.settings import Settings
 
@@ -29,7 +29,7 @@ class Nowhere(Provisioning):
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> Nowhere:
     made = Nowhere()
-    monkeypatch.setattr(configuration, "_provisioning", lambda: made)
+    monkeypatch.setattr(endpoints, "_provisioning", lambda: made)
     return made
 
 

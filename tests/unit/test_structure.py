@@ -124,6 +124,15 @@ def test_every_module_of_relay_has_its_layer() -> None:
     assert {f"relay.{part}" for part in parts - {"__init__"}} <= named
 
 
+def test_the_architecture_page_names_every_layer() -> None:
+    """So that a reader finds each part of the tree."""
+    configuration = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = (contract["layers"] for contract in configuration["contracts"] if contract["id"] == "layers")
+    named = {name.strip() for layer in layers for name in layer.split("|")} - {"relay.__main__"}
+    _, _, listed = (ROOT / "docs" / "architecture.md").read_text().partition("\n## Layers\n")
+    assert named <= set(re.findall(r"[a-z_]+(?:\.[a-z_]+)?", listed))
+
+
 def test_an_installed_package_has_all_its_files() -> None:
     """Scripts, payloads and markers beside the modules are named as package data, or a wheel would lack them."""
     data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]

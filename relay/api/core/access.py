@@ -38,8 +38,13 @@ class Caller:
 ANYONE: Final = Caller(actor="anyone")
 
 
-def admitted(credential: str | None, access: Access, *, settings: Settings, database: Database) -> Caller:
-    """The caller of an operation. Raises Unauthorized, Forbidden, Unavailable."""
+def admitted(
+    credential: str | None, access: Access, *, settings: Settings, database: Database, key_id: str | None = None
+) -> Caller:
+    """The caller of an operation. Raises Unauthorized, Forbidden, Unavailable.
+
+    `key_id`, where the credential came with one, must be that of the key.
+    """
     if access is Access.PUBLIC:
         return ANYONE
     if not credential:
@@ -52,6 +57,8 @@ def admitted(credential: str | None, access: Access, *, settings: Settings, data
         return Caller(actor=OPERATOR)
     with database.begin() as connection:
         key = accounts.opened_by(connection, credential)
+    if key_id is not None and key_id != key.id:
+        raise Unauthorized("there is no such API key by this id", code="api_key_invalid")
     if access is Access.OPERATE:
         raise Forbidden("this takes the operator's key")
     if access is Access.WRITE and not key.can_write:

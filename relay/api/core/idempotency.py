@@ -1,7 +1,7 @@
 """`Idempotency-Key`: the same request sent again gets the answer of the first time, and nothing happens twice.
 
 Answers are kept sealed in Redis for 24 hours, because some show a secret. While the first request runs, a second one
-with its key is refused. If the process dies in the middle, the key is free again after a minute.
+with its key is refused. If the process dies in the middle, the key is free again after three minutes.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from relay.connections import answered
 from relay.errors import BadRequest, Conflict, KeyReused
 from relay.outbox.keys import PREFIX
 from relay.sealing import KeyRing, UnsealError
+from relay.telemetry import logs
 
 _KEPT_SECONDS: Final = 24 * 3600
-_RUNNING_SECONDS: Final = 60
+# Longer than the slowest request: several calls of a provider that hardly answers.
+_RUNNING_SECONDS: Final = 180
 _RUNNING: Final = b"running"
 _MAX_KEY_CHARS: Final = 255
 _PURPOSE: Final = b"idempotency"
@@ -66,10 +68,16 @@ class Idempotency:
         if kept.status >= 500:
             self._forget(name)
         else:
-            sealed = self._ring.seal(msgspec.msgpack.encode(kept), purpose=_PURPOSE, aad=name.encode())
-            with answered():
-                self._client.set(name, sealed, ex=_KEPT_SECONDS)
+            self._keep(name, kept)
         return kept, False
+
+    def _keep(self, name: str, kept: Kept) -> None:
+        sealed = self._ring.seal(msgspec.msgpack.encode(kept), purpose=_PURPOSE, aad=name.encode())
+        try:
+            self._client.set(name, sealed, ex=_KEPT_SECONDS)
+        except redis.RedisError as error:
+            # It is done: whoever was told 503 instead would do it twice.
+            logs.warning("answer_not_kept", error=error)
 
     def _again(self, name: str, fingerprint: bytes) -> Kept:
         with answered():
@@ -88,7 +96,7 @@ class Idempotency:
         try:
             self._client.delete(name)
         except redis.RedisError:
-            return  # it is forgotten by itself within a minute
+            return  # it is forgotten by itself within three minutes
 
 
 def fingerprint(method: str, path: str, body: bytes) -> bytes:

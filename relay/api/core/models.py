@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections.abc import Iterator
 from typing import Any, Final, TypeVar
 
@@ -13,7 +16,12 @@ from relay.errors import Issue, ValidationFailed
 
 M = TypeVar("M", bound=BaseModel)
 
+# Of any string that has no limit of its own.
+MAX_CHARS: Final = 100_000
 _MOST_ISSUES: Final = 20
+# NUL cannot be stored by Postgres; lone surrogates cannot be encoded by anything.
+_UNKEEPABLE: Final = re.compile("[\x00\ud800-\udfff]")
+_UNKEEPABLE_TEXT: Final = "must hold neither NUL nor a lone surrogate"
 # What pydantic says to programmers, said to callers; everything else it says well enough, and never quotes the input.
 _MESSAGES: Final = {
     "extra_forbidden": "unknown field",
@@ -34,16 +42,23 @@ class Input(BaseModel):
         strict=True,
         frozen=True,
         allow_inf_nan=False,
-        str_max_length=100_000,
+        str_max_length=MAX_CHARS,
         hide_input_in_errors=True,
     )
+
+    def given(self) -> dict[str, Any]:
+        """The fields that the caller gave, by their names in Python: what a change is about."""
+        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
 
     @field_validator("*", mode="after")
     @classmethod
     def _keepable(cls, value: Any) -> Any:
-        for text in _texts(value):
-            if any("\ud800" <= char <= "\udfff" or char == "\x00" for char in text):
-                raise ValueError("must hold neither NUL nor a lone surrogate")
+        for inner in _scalars(value):
+            if isinstance(inner, str) and _UNKEEPABLE.search(inner):
+                raise ValueError(_UNKEEPABLE_TEXT)
+            # What a field without a type of its own may hold: JSON has no name for it, and an answer could not say it.
+            if isinstance(inner, float) and not math.isfinite(inner):
+                raise ValueError("must hold only numbers that JSON has")
         return value
 
 
@@ -54,20 +69,25 @@ class Query(Input):
 
 
 class Output(BaseModel):
-    """What goes out."""
+    """What goes out: all of its fields, always, and described so."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        json_schema_serialization_defaults_required=True,
+    )
 
 
-def read_body(model: type[M], raw: bytes) -> M:
-    """A body as its model. Raises ValidationFailed with what is wrong in each field."""
+def parsed_body(model: type[M], raw: bytes) -> M:
+    """A body as its model; none at all is an empty object. Raises ValidationFailed with what is wrong in each field."""
     try:
-        return model.model_validate_json(raw or b"null")
+        return model.model_validate_json(raw or b"{}")
     except pydantic.ValidationError as error:
-        raise _failed(error) from None
+        raise _with_surrogates_named(_failed(error), raw) from None
 
 
-def read_query(model: type[M], pairs: dict[str, str]) -> M:
+def parsed_query(model: type[M], pairs: dict[str, str]) -> M:
     """A query string as its model. Raises ValidationFailed."""
     try:
         return model.model_validate(pairs)
@@ -78,6 +98,25 @@ def read_query(model: type[M], pairs: dict[str, str]) -> M:
 def _failed(error: pydantic.ValidationError) -> ValidationFailed:
     found = error.errors(include_url=False, include_context=False, include_input=False)
     return ValidationFailed([_issue(one) for one in found[:_MOST_ISSUES]])
+
+
+def _with_surrogates_named(failed: ValidationFailed, raw: bytes) -> ValidationFailed:
+    """The same, or the field whose text ends in the middle of a character: to pydantic that is no JSON at all."""
+    if [issue.code for issue in failed.issues] != ["json_invalid"]:
+        return failed
+    try:
+        fields = json.loads(raw)
+    except (ValueError, RecursionError):
+        return failed
+    if not isinstance(fields, dict):
+        return failed
+    wrong = [
+        name
+        for name, value in fields.items()
+        if any(isinstance(inner, str) and _UNKEEPABLE.search(inner) for inner in (name, *_scalars(value)))
+    ]
+    issues = [Issue(path=_shown(name), message=_UNKEEPABLE_TEXT, code="value_error") for name in wrong[:_MOST_ISSUES]]
+    return ValidationFailed(issues) if issues else failed
 
 
 def _issue(found: Any) -> Issue:
@@ -92,13 +131,14 @@ def _shown(part: Any) -> str:
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
+def _scalars(value: Any) -> Iterator[str | float]:
+    """Every text and number in a value, names too."""
+    if isinstance(value, str | int | float):
         yield value
     elif isinstance(value, dict):
         for name, inner in value.items():
-            yield from _texts(name)
-            yield from _texts(inner)
+            yield from _scalars(name)
+            yield from _scalars(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _texts(inner)
+            yield from _scalars(inner)

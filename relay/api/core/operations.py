@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from relay.api.core.access import Access, Caller
 from relay.api.core.families import Family
 from relay.api.core.services import Services
+from relay.provisioning import Provisioning
 
 BodyT = TypeVar("BodyT")
 QueryT = TypeVar("QueryT")
@@ -33,6 +34,11 @@ class Call(Generic[BodyT, QueryT]):
         """The caller's account."""
         return self.caller.account_id
 
+    @property
+    def provisioning(self) -> Provisioning:
+        """What makes changes, in the caller's name."""
+        return self.services.provisioning.acting_as(self.caller.actor)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -43,12 +49,20 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Raw:
+    """In place of an answer's model: its payload is bytes of this type, and is sent as it is."""
+
+    content_type: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One route. `answers` are the models of its successes by status, None for an empty body.
 
     `errors` are the statuses that it may answer besides those that every operation of its kind may.
-    `is_wrapped` False keeps an answer out of its family's envelope.
+    `is_wrapped` False keeps an answer out of its family's envelope. `takes_websockets`: requests to become a WebSocket
+    are answered by it, too, and not as a mistake.
     """
 
     method: str
@@ -65,11 +79,17 @@ class Operation:
     answers: Mapping[int, Any]
     errors: frozenset[int]
     is_wrapped: bool
+    takes_websockets: bool = False
 
     @property
     def status(self) -> int:
         """The usual success."""
         return int(next(iter(self.answers)))
+
+    @property
+    def is_repeatable(self) -> bool:
+        """It takes an `Idempotency-Key`."""
+        return self.method == "POST" and self.access is not Access.PUBLIC
 
 
 class Group:
@@ -91,6 +111,7 @@ class Group:
         query: type[BaseModel] | None = None,
         errors: tuple[int, ...] = (),
         is_wrapped: bool = True,
+        takes_websockets: bool = False,
     ) -> Callable[[Handler], Handler]:
         """Declare a handler `(call, **path parameters)`; its docstring's first line is the summary."""
 
@@ -112,6 +133,7 @@ class Group:
                     answers=answers,
                     errors=frozenset(errors),
                     is_wrapped=is_wrapped,
+                    takes_websockets=takes_websockets,
                 )
             )
             return handler

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import redis
 
 from relay.agents.clients import Clients
+from relay.agents.sessions import Sessions
+from relay.agents.sync import Sync
 from relay.api.core.idempotency import Idempotency
 from relay.api.core.limits import RateLimit
 from relay.directory import Mirror
-from relay.outbox import Outbox
+from relay.outbox import Admission, Outbox, Verdict
 from relay.provisioning import Provisioning
+from relay.recordings.intake import RecordingIntake
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store.database import Database
@@ -29,5 +33,10 @@ class Services:
     outbox: Outbox
     provisioning: Provisioning
     clients: Clients
+    sync: Sync
+    sessions: Sessions
+    recordings: RecordingIntake
     limit: RateLimit
     idempotency: Idempotency
+    # Puts an event of our own on the way that webhooks take.
+    commit: Callable[[Admission], Verdict]

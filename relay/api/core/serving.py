@@ -13,16 +13,17 @@ from werkzeug.routing import BaseConverter
 
 from relay.api.core.access import Access, Caller, admitted
 from relay.api.core.idempotency import Kept, fingerprint
-from relay.api.core.models import read_body, read_query
-from relay.api.core.operations import MAX_BODY_BYTES, Answer, Call, Operation
+from relay.api.core.models import parsed_body, parsed_query
+from relay.api.core.operations import MAX_BODY_BYTES, Answer, Call, Operation, Raw
 from relay.api.core.services import Services
-from relay.bodies import closing
-from relay.bodies import read_body as read_request
+from relay.bodies import closing, read_body
+from relay.content import Content
 from relay.errors import SwitchhookError
 from relay.problems import JSON, retry_after
 from relay.telemetry import logs, metrics
 
 REQUEST_ID: Final = "X-Request-Id"
+_NO_BODY: Final = Content(b"")
 
 
 class PublicId(BaseConverter):
@@ -45,12 +46,16 @@ def add_operations(app: Flask, operations: Iterable[Operation], services: Servic
     """Serve these operations."""
     app.url_map.converters |= {"id": PublicId, "row": RowId}
     for operation in operations:
-        app.add_url_rule(
-            operation.path,
-            endpoint=f"{operation.family.name}.{operation.name}",
-            view_func=_view(operation, services),
-            methods=[operation.method],
-        )
+        view = _view(operation, services)
+        # Werkzeug's routes take either plain requests or WebSockets.
+        for is_websocket in (False, True) if operation.takes_websockets else (False,):
+            app.add_url_rule(
+                operation.path,
+                endpoint=f"{operation.family.name}.{operation.name}",
+                view_func=view,
+                methods=[operation.method],
+                websocket=is_websocket,
+            )
 
 
 def new_request_id() -> str:
@@ -82,38 +87,48 @@ class _View:
     def _answer(self, path: dict[str, Any]) -> Kept:
         operation, services = self._operation, self._services
         credential = operation.family.credential(request)
-        caller = admitted(credential, operation.access, settings=services.settings, database=services.database)
+        caller = admitted(
+            credential,
+            operation.access,
+            settings=services.settings,
+            database=services.database,
+            key_id=operation.family.key_id(request),
+        )
         if operation.access is not Access.PUBLIC:
             services.limit.spend(caller.actor)
-        raw = read_request(request.environ, limit_bytes=MAX_BODY_BYTES)
+        # As content, because some of it is: a recording's address may carry a token.
+        takes_body = operation.body is not None
+        body = Content(read_body(request.environ, limit_bytes=MAX_BODY_BYTES)) if takes_body else _NO_BODY
         key = request.headers.get("Idempotency-Key")
-        if operation.method != "POST" or key is None or operation.access is Access.PUBLIC:
-            return self._run(caller, raw, path)
-        wanted = fingerprint(operation.method, request.path, raw)
+        if key is None or not operation.is_repeatable:
+            return self._run(caller, body, path)
+        wanted = fingerprint(operation.method, request.path, body.reveal())
         kept, is_repeat = services.idempotency.once(
-            caller.account_id or caller.actor, key, wanted, lambda: self._run(caller, raw, path, wanted)
+            caller.account_id or caller.actor, key, wanted, lambda: self._run(caller, body, path, wanted)
         )
-        return (
-            msgspec.structs.replace(kept, headers=kept.headers | {"Idempotent-Replayed": "true"}) if is_repeat else kept
-        )
+        said = {"Idempotent-Replayed": "true"} if is_repeat else {}
+        return msgspec.structs.replace(kept, headers=kept.headers | said)
 
-    def _run(self, caller: Caller, raw: bytes, path: dict[str, Any], wanted: bytes = b"") -> Kept:
+    def _run(self, caller: Caller, body: Content, path: dict[str, Any], wanted: bytes = b"") -> Kept:
         operation = self._operation
         call = Call(
             caller=caller,
             services=self._services,
-            body=None if operation.body is None else read_body(operation.body, raw),
-            query=None if operation.query is None else read_query(operation.query, _pairs()),
+            body=None if operation.body is None else parsed_body(operation.body, body.reveal()),
+            query=None if operation.query is None else parsed_query(operation.query, _pairs()),
         )
         made = operation.handler(call, **path)
         answer = made if isinstance(made, Answer) else Answer(made, operation.status)
-        body = b"" if answer.payload is None else self._written(answer)
-        headers = {"Content-Type": JSON} if body else {}
-        return Kept(wanted, answer.status, {**headers, **answer.headers}, body)
+        written = b"" if answer.payload is None else self._written(answer)
+        kind = operation.answers.get(answer.status)
+        headers = {"Content-Type": kind.content_type if isinstance(kind, Raw) else JSON} if written else {}
+        return Kept(wanted, answer.status, {**headers, **answer.headers}, written)
 
     def _written(self, answer: Answer) -> bytes:
         kind = self._operation.answers.get(answer.status)
         payload = answer.payload
+        if isinstance(payload, bytes):
+            return payload
         if isinstance(payload, BaseModel):
             payload = payload.model_dump(mode="json", by_alias=True)
         elif kind is not None:

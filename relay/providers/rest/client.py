@@ -1,7 +1,8 @@
 """One call to a provider's API: bounded in time, tried again where that is safe, its errors in our words.
 
 Providers' texts may quote what was sent to them (prompts, numbers), so none is kept: what comes through is the status
-and the names of our own fields.
+and the names of our own fields. Nor do our errors carry the ones they stand for, which hold the request and its key:
+they are raised outside of the handlers.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
+from urllib.parse import quote
 
 import requests
 
@@ -19,10 +21,14 @@ from relay.errors import ProviderFailed, ProviderUnavailable
 
 CONNECT_SECONDS: Final = 3.05
 READ_SECONDS: Final = 10.0
+# For the whole body: a server that sends a byte every nine seconds never exceeds the one above.
+WHOLE_SECONDS: Final = 30.0
 # A wait longer than this is left to whoever asked: somebody may be waiting for the answer.
 _MAX_WAIT_SECONDS: Final = 2.0
 # Before the second and the third try.
 _WAITS_SECONDS: Final = (0.25, 1.0)
+# No try begins later than this: a provider that hangs is not waited for three times.
+_TRIES_WITHIN_SECONDS: Final = 8.0
 _BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 # These the provider has not acted on, so that even a call that makes something may be sent again.
 _UNTOUCHED: Final = frozenset({429, 503})
@@ -30,6 +36,8 @@ _MAX_REPLY_BYTES: Final = 16 * 1024 * 1024
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}|[0-9]{1,4}")
 
 Params = Mapping[str, str | int]
+# What is known of a call without an answer: that it never arrived, or not even that.
+Silence = Literal["never sent", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +61,10 @@ class Rest:
         body = self.fetch(method, path, params=params, json=json)
         if not body:
             return None
-        try:
-            return jsons.loads(body)
-        except (ValueError, RecursionError):
-            raise ProviderFailed("the provider's API answered with something that is no JSON") from None
+        answer = _decoded(body)
+        if answer is _NO_JSON:
+            raise ProviderFailed("the provider's API answered with something that is no JSON")
+        return answer
 
     def fetch(self, method: str, path: str, *, params: Params | None = None, json: Any = None) -> bytes:
         """The body of a 2xx answer, at most 16 MiB.
@@ -65,22 +73,29 @@ class Rest:
         ProviderFailed with the provider's status.
         """
         retried = _UNTOUCHED if method == "POST" else _BUSY
+        began = time.monotonic()
         for wait in (*_WAITS_SECONDS, None):
-            try:
-                reply = self._send(method, path, params=params, json=json)
-            except requests.ConnectTimeout:
-                reply = None
-            except (requests.RequestException, ValueError):
-                if method == "POST":
-                    raise ProviderUnavailable from None  # whether it was acted on is not known
-                reply = None
-            if reply is not None and reply.status not in retried:
+            reply = self._tried(method, path, params=params, json=json)
+            if isinstance(reply, _Reply) and reply.status not in retried:
                 return _accepted(reply)
+            if reply == "unknown" and method == "POST":
+                break  # it may have been acted on
+            if time.monotonic() - began > _TRIES_WITHIN_SECONDS:
+                break
             if wait is not None:
-                time.sleep(wait if reply is None else _asked_wait(reply, wait))
+                time.sleep(_asked_wait(reply, wait) if isinstance(reply, _Reply) else wait)
         raise ProviderUnavailable
 
-    def _send(self, method: str, path: str, *, params: Params | None, json: Any) -> _Reply:
+    def _tried(self, method: str, path: str, *, params: Params | None, json: Any) -> _Reply | Silence:
+        try:
+            return self._send(method, path, params=params, json=json)
+        except requests.ConnectTimeout:
+            return "never sent"
+        except (requests.RequestException, ValueError):
+            return "unknown"
+
+    def _send(self, method: str, path: str, *, params: Params | None, json: Any) -> _Reply | Silence:
+        ends_at = time.monotonic() + WHOLE_SECONDS
         with self._session.request(
             method,
             self._base_url + path,
@@ -96,6 +111,8 @@ class Rest:
                 size += len(part)
                 if size > _MAX_REPLY_BYTES:
                     raise ProviderFailed("the provider's API answered with more than 16 MiB")
+                if time.monotonic() > ends_at:
+                    return "unknown"
             return _Reply(response.status_code, response.headers.get("Retry-After", ""), b"".join(parts))
 
 
@@ -121,12 +138,26 @@ def _asked_wait(reply: _Reply, usual: float) -> float:
     return min(float(asked), _MAX_WAIT_SECONDS) if re.fullmatch(r"[0-9]{1,4}", asked) else usual
 
 
+def segment(name: str) -> str:
+    """An id as one part of a path, whatever it holds. Raises ProviderFailed for one that cannot be any."""
+    if not name.strip("."):  # servers, and clients before them, take dots for steps up the path
+        raise ProviderFailed("the provider knows nothing by this id", code="provider_not_found", provider_status=404)
+    return quote(name, safe="")
+
+
+_NO_JSON: Final = object()
+
+
+def _decoded(body: bytes) -> Any:
+    try:
+        return jsons.loads(body)
+    except (ValueError, RecursionError):
+        return _NO_JSON
+
+
 def _fields(body: bytes) -> Iterator[str]:
     """The paths that `{"detail": [{"loc": [...]}]}` names, as far as they are plain names and numbers."""
-    try:
-        told = jsons.loads(body)
-    except (ValueError, RecursionError):
-        return
+    told = _decoded(body)
     detail = told.get("detail") if isinstance(told, dict) else None
     for one in detail[:5] if isinstance(detail, list) else ():
         loc = one.get("loc") if isinstance(one, dict) else None

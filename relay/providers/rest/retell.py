@@ -1,13 +1,112 @@
-"""Retell's REST API (official Python package 6.2.13, api.retellai.com)."""
+"""Retell's REST API (paths and fields of the official Python package 6.2.13; api.retellai.com)."""
 
 from __future__ import annotations
 
-from relay.providers.rest.client import Rest
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from relay.calls import MAX_FACT_CHARS
+from relay.errors import ProviderFailed
+from relay.providers.rest.client import Rest, segment
+from relay.providers.retell import ACCOUNT_LABEL
 from relay.settings import ProviderAccess
+
+T = TypeVar("T")
+# As long as a fact may be.
+_Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_FACT_CHARS)]
+
+
+@dataclass(frozen=True, slots=True)
+class WebCall:
+    """A web call that a browser may join with the token, which is a secret."""
+
+    call_id: str
+    access_token: str = field(repr=False)
+
+
+class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be kept of a call: nothing that was said, and nobody's number.
+
+    Times are Unix milliseconds, None where the call has not begun or ended. `call_status` is one of `registered`,
+    `not_connected`, `ongoing`, `ended` and `error`.
+    """
+
+    call_id: _Id
+    agent_id: _Id
+    call_status: str
+    start_timestamp: int | None = None
+    end_timestamp: int | None = None
+    duration_ms: int | None = None
+
+
+class CallPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Some calls, oldest first, and where the next page begins, if there is one."""
+
+    items: tuple[CallRecord, ...]
+    has_more: bool
+    pagination_key: str | None = None
+
+
+class _WebCall(msgspec.Struct, frozen=True):
+    call_id: _Id
+    access_token: str
+
+    def __repr__(self) -> str:
+        return "<_WebCall>"
 
 
 class Retell:
-    """Calls of one workspace."""
+    """Calls of one workspace. What it begins is labelled with `account_id`."""
 
-    def __init__(self, access: ProviderAccess) -> None:
+    def __init__(self, access: ProviderAccess, *, account_id: str = "") -> None:
         self._rest = Rest(access.base_url, headers={"Authorization": f"Bearer {access.api_key}"})
+        self._account_id = account_id
+
+    def create_web_call(
+        self,
+        agent_id: str,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        dynamic_variables: Mapping[str, str] | None = None,
+    ) -> WebCall:
+        """Begin a web call with an agent. `metadata` and variables come back in the call's webhooks.
+
+        Raises ProviderFailed, ProviderUnavailable.
+        """
+        label = {ACCOUNT_LABEL: self._account_id} if self._account_id else {}
+        wish: dict[str, Any] = {"agent_id": agent_id, "metadata": {**(metadata or {}), **label}}
+        if dynamic_variables:
+            wish["retell_llm_dynamic_variables"] = dict(dynamic_variables)
+        made = _read(self._rest.fetch("POST", "/v3/create-web-call", json=wish), _WebCall)
+        return WebCall(made.call_id, made.access_token)
+
+    def call(self, call_id: str) -> bytes:
+        """A call as JSON, with all that was said: the caller has to hold it as Content at once.
+
+        Raises ProviderFailed, ProviderUnavailable.
+        """
+        return self._rest.fetch("GET", f"/v2/get-call/{segment(call_id)}")
+
+    def calls(self, *, since_ms: int, limit: int = 100, pagination_key: str | None = None) -> CallPage:
+        """Calls that began at `since_ms` (Unix) or later, metadata only. Raises ProviderFailed, ProviderUnavailable.
+
+        What else the answer holds never becomes an object.
+        """
+        wish: dict[str, Any] = {
+            "filter_criteria": {"start_timestamp": {"type": "number", "op": "ge", "value": since_ms}},
+            "sort_order": "ascending",
+            "limit": limit,
+        }
+        if pagination_key is not None:
+            wish["pagination_key"] = pagination_key
+        return _read(self._rest.fetch("POST", "/v3/list-calls", json=wish), CallPage)
+
+
+def _read(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        raise ProviderFailed("Retell's API answered with something else than it documents") from None

@@ -8,7 +8,7 @@ import pytest
 
 from relay.demo.embedded import EmbeddedPostgres, Scratch
 from relay.outbox import Outbox
-from relay.queues import BILLING, RELAY
+from relay.queues import OUTBOX_LANES
 from tests.stack import Stack, fresh_stack
 
 
@@ -25,6 +25,6 @@ def stack(
         web, worker = stack.start("web", "worker")
         yield stack
         assert (web.is_running, worker.is_running) == (True, True)
-        assert [Outbox(stack.redis).audit(lane).unaccounted for lane in (RELAY, BILLING)] == [0, 0]
+        assert [Outbox(stack.redis).audit(lane).unaccounted for lane in OUTBOX_LANES] == [0, 0, 0]
         failures = [line for process in (web, worker) for line in process.events() if "_failed" in line["event"]]
         assert failures == []

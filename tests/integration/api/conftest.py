@@ -22,7 +22,7 @@ from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import accounts
 from relay.store.database import Database
-from relay.web import create_app
+from relay.web import SERVICES, create_app
 
 OPERATOR_KEY = "op_" + "k" * 40
 
@@ -35,6 +35,7 @@ class Customer:
     key: str
     key_id: str
     reading_key: str
+    reading_key_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +118,11 @@ def api_database(api_settings: Settings) -> Iterator[Database]:
 
 
 @pytest.fixture(scope="module")
-def api_app(api_settings: Settings, api_redis: redis.Redis) -> Flask:
+def api_app(api_settings: Settings, api_redis: redis.Redis) -> Iterator[Flask]:
     """The application."""
-    return create_app(api_settings)
+    app = create_app(api_settings)
+    yield app
+    app.extensions[SERVICES].database.close()
 
 
 @pytest.fixture
@@ -136,4 +139,4 @@ def _customer(database: Database, mirror: Mirror, name: str) -> Customer:
         key = accounts.create_key(connection, account_id=account.id)
         reading = accounts.create_key(connection, account_id=account.id, can_write=False)
     mirror.publish(database, account.id)
-    return Customer(account.id, key.key, key.id, reading.key)
+    return Customer(account.id, key.key, key.id, reading.key, reading.id)

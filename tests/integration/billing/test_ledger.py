@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import msgspec
 import pytest
 from sqlalchemy import text
 
 from billing.ledger import charge
 from relay.calls import CallEvent, Ending, Facts, derived_session_id
 from relay.errors import Conflict
-from relay.store import accounts, charges, rate_cards, sessions
+from relay.sealing import KeyRing
+from relay.store import accounts, charges, rate_cards, sessions, templates
 from relay.store.charges import Charge
 from relay.store.database import Database
 from relay.store.sessions import Session
@@ -41,6 +43,7 @@ def ended(
     session_id: int | None = None,
     accepted_at_ms: int = START_MS,
     cost_usd: str | None = None,
+    turns: int | None = None,
 ) -> Facts:
     """The facts of a terminal event."""
     call = CallEvent(
@@ -49,7 +52,13 @@ def ended(
         event_class="event",
         conversation_id=conversation_id,
         dedupe=(kind, conversation_id),
-        ending=Ending(status="completed", duration_seconds=seconds, started_at_ms=START_MS, provider_cost_usd=cost_usd),
+        ending=Ending(
+            status="completed",
+            duration_seconds=seconds,
+            started_at_ms=START_MS,
+            provider_cost_usd=cost_usd,
+            turns=turns,
+        ),
     )
     return Facts(
         event_id="evt_1",
@@ -87,6 +96,68 @@ def test_writes_session_and_charge_with_frozen_inputs(database: Database, accoun
     assert (row.amount, row.unit_price, row.billed_seconds) == (Decimal("0.151667"), Decimal("0.10"), 91)
     assert row.rate_card_id == session.rate_card_id
     assert row.steps[-1].endswith("0.151667")
+
+
+@pytest.mark.parametrize("told", [(7, None), (None, 7), (7,)])
+def test_session_keeps_how_many_turns_were_told(
+    database: Database, account_id: str, told: tuple[int | None, ...]
+) -> None:
+    """Whichever of its terminal events says so; one that says nothing takes nothing away."""
+    for number, turns in enumerate(told):
+        write(database, ended(account_id, turns=turns, accepted_at_ms=START_MS + number))
+    (session,), _ = rows(database, account_id)
+    assert session.turn_count == 7
+
+
+def a_template_with_a_card(database: Database, account_id: str, *, per_minute: int) -> tuple[int, str]:
+    """A template with a rate card of its own, that begins long after every call of these tests."""
+    ring = KeyRing("a passphrase for tests only, long enough to be taken")
+    with database.begin() as connection:
+        late = datetime(2999, 1, 1, tzinfo=UTC)
+        card = rate_cards.add(connection, account_id, per_minute=Decimal(per_minute), effective_from=late)
+        template = templates.create(
+            connection,
+            ring,
+            account_id=account_id,
+            name="T",
+            type="conversation",
+            config={},
+            rate_card_id=card.id,
+        ).template
+    return template.id, card.id
+
+
+@pytest.mark.parametrize("named_by", ["event", "session"])
+def test_a_templates_card_comes_before_the_accounts(database: Database, account_id: str, named_by: str) -> None:
+    """Whether the event names the template, or only the session that was started of it; the row freezes its price."""
+    template_id, card_id = a_template_with_a_card(database, account_id, per_minute=6)
+    event = ended(account_id, seconds="60")
+    if named_by == "event":
+        event = msgspec.structs.replace(event, template_id=template_id)
+    else:
+        with database.begin() as connection:
+            started = sessions.create(connection, account_id=account_id, provider="retell", template_id=template_id)
+        event = msgspec.structs.replace(event, session_id=started.id)
+    write(database, event, ended(account_id, "call_2", seconds="60"))
+    found, ledger = rows(database, account_id)
+    session, other = sorted(found, key=lambda one: one.conversation_id or "")
+    assert (session.cost, session.rate_card_id, session.template_id) == (Decimal(6), card_id, template_id)
+    assert other.cost == Decimal("0.1")
+    assert {(row.conversation_id, row.rate_card_id, row.unit_price, row.template_id) for row in ledger} == {
+        ("call_1", card_id, Decimal(6), template_id),
+        ("call_2", other.rate_card_id, Decimal("0.1"), None),
+    }
+
+
+def test_another_accounts_card_is_never_used(database: Database, account_id: str) -> None:
+    """A number in an event is no proof of a template."""
+    template_id, _ = a_template_with_a_card(database, account_id, per_minute=6)
+    with database.begin() as connection:
+        other = accounts.create(connection, name="Other").id
+        rate_cards.add(connection, other, per_minute=Decimal(1))
+    write(database, msgspec.structs.replace(ended(other, seconds="60"), template_id=template_id))
+    (session,), _ = rows(database, other)
+    assert session.cost == Decimal(1)
 
 
 def test_repeat_of_an_event_charges_nothing_more(database: Database, account_id: str) -> None:

@@ -331,8 +331,7 @@ class World:
     def post(self, call_id: str) -> Receipt:
         ended = {"event": "call_ended", "call": {"call_id": call_id, "start_timestamp": 1, "end_timestamp": 2}}
         raw = json.dumps(ended).encode()
-        _, signature = retell.sign(raw, secret=self.source.secret, now_ms=int(time.time() * 1000))
-        header = {retell.SIGNATURE_HEADER: signature}.get
+        header = dict(retell.sign(raw, secret=self.source.secret, now_ms=int(time.time() * 1000))).get
         return self.intake.signed("retell", self.source.id, Content(raw), header=header, content_type="text/plain")
 
     def canary(self, secret: str) -> Receipt:

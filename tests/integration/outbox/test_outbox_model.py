@@ -26,8 +26,12 @@ from relay.outbox import (
     Outbox,
     Readmission,
     Replay,
+    Restoration,
+    Restore,
     Room,
     Settlement,
+    Shred,
+    Shredded,
     Unit,
     Verb,
     Verdict,
@@ -86,6 +90,7 @@ class Event:
     """One event while anything of it is left to do or to keep.
 
     `dead` has the attempts of the deliveries that keep its content, `replayed` those before each key's last replay.
+    `erased` is the outcome of what is in flight when its content was shredded.
     """
 
     admission: Admission
@@ -96,13 +101,16 @@ class Event:
     dead: dict[str, int] = field(default_factory=dict)
     replayed: dict[str, int] = field(default_factory=dict)
     lost: bool = False
+    restored_ms: int | None = None
+    erased: bytes | None = None
 
     @property
     def relays(self) -> bool:
         return any(work.lane == "relay" for work in self.work)
 
     def content_left_ms(self, now_ms: int) -> int:
-        return self.accepted_ms + self.admission.retention_ms - now_ms
+        kept_from_ms = self.accepted_ms if self.restored_ms is None else self.restored_ms
+        return kept_from_ms + self.admission.retention_ms - now_ms
 
 
 @dataclass(slots=True)
@@ -125,6 +133,8 @@ class Model:
         self.totals = {lane: dict.fromkeys(("accepted", "delivered", "dead", "lost"), 0) for lane in LANES}
         self.outcomes: list[dict[bytes, bytes]] = []
         self.held_back_until_ms = dict.fromkeys(LANES, 0)
+        # The attempts before each delivery's last restore, whatever was forgotten since.
+        self.restored: dict[tuple[str, str], int] = {}
 
     def work(self, lane: str) -> list[Work]:
         return [work for event in self.events.values() for work in event.work if work.lane == lane]
@@ -264,6 +274,7 @@ class Model:
             facts=item.facts,
             sealed=None,
             is_replay=unit.is_replay,
+            is_erased=unit.event.erased is not None,
         )
         left_ms = unit.event.content_left_ms(now_ms)
         if not content or not unit.event.size or left_ms < -TTL_SLACK_MS:
@@ -297,15 +308,18 @@ class Model:
             return "stale"
         if item.verb is not Verb.DONE and (unit.place, unit.token) != ("fly", item.claim.token):
             return "stale"
-        if item.verb in FINAL:
-            self.totals[lane][FINAL[item.verb]] += 1
-            self._end(unit, item, now_ms)
+        erased = unit.event.erased if lane == "relay" and item.verb not in FINAL else None
+        if item.verb in FINAL or erased:
+            self.totals[lane][FINAL.get(item.verb, "dead")] += 1
+            self._end(unit, item._replace(verb=Verb.DEAD, shred=True) if erased else item, now_ms)
         else:
             unit.place, unit.due_ms, unit.urgent = "line", now_ms + item.delay_ms, False
             unit.attempts += item.attempted
             unit.claims = 0
         if item.outcome:
             self.outcomes.append({b"o": item.outcome})
+        if erased:
+            self._told_erased(unit, erased, attempts=unit.attempts + item.attempted)
         self._judge(unit.key, item.gate, now_ms)
         return "ok"
 
@@ -441,6 +455,86 @@ class Model:
         self.totals["relay"]["accepted"] += 1
         self.outcomes.append({b"o": item.outcome, b"n": str(attempts).encode()})
 
+    # restore
+
+    def restore(self, item: Restore, answer: Restoration, now_ms: int) -> None:
+        assert answer is self._restoration(item, answer, now_ms)
+        if answer is Restoration.RESTORED:
+            self._restore(item, now_ms)
+
+    def facts(self, event_id: str) -> bytes:
+        return self.events[event_id].admission.facts if event_id in self.events else b""
+
+    def _restoration(self, item: Restore, said: Restoration, now_ms: int) -> Restoration:
+        event_id, key = item.replay.event_id, item.replay.endpoint_id
+        event = self.events.get(event_id)
+        left_ms = event.content_left_ms(now_ms) if event and event.size and not event.lost else -TTL_SLACK_MS
+        for is_so, verdict in (
+            (self.find("relay", key, event_id), Restoration.PENDING),
+            (event and event.erased, Restoration.ERASED),
+            (left_ms > (-TTL_SLACK_MS if said is Restoration.KEPT else TTL_SLACK_MS), Restoration.KEPT),
+            (self._gate("relay", key).state == "gone", Restoration.CLOSED),
+        ):
+            if is_so:
+                return verdict
+        before = max(event.replayed.get(key, -1) if event else -1, self.restored.get((event_id, key), -1))
+        records = -1 if item.replay.attempts is None else item.replay.attempts
+        if records <= before and not (event and key in event.dead):
+            return Restoration.UNKNOWN
+        held = self.held(item.account_id) - (event.size if event else 0)
+        if held + len(item.sealed) > item.quota_bytes:
+            return Restoration.QUOTA
+        return Restoration.RESTORED if item.found == self.facts(event_id) else Restoration.CHANGED
+
+    def _restore(self, item: Restore, now_ms: int) -> None:
+        event_id, key = item.replay.event_id, item.replay.endpoint_id
+        event = self.events.get(event_id)
+        end_ms = now_ms + item.replay.window_ms
+        if event is None:
+            self.spent.discard(event_id)
+            admission = Admission(event_id, item.account_id, b"", b"", 0, 0, 0, units=())
+            event = self.events[event_id] = Event(admission, item.accepted_ms, 0)
+        event.admission = event.admission._replace(facts=item.facts, sealed=item.sealed, retention_ms=item.retention_ms)
+        event.size, event.restored_ms, event.lost = len(item.sealed), now_ms, False
+        attempts = max(event.dead.pop(key, 0), item.replay.attempts or 0)
+        event.ends_ms = min(end_ms, event.ends_ms) if event.relays and event.ends_ms else end_ms
+        event.work.append(Work(event, "relay", key, now_ms, end_ms, attempts=attempts, is_replay=True))
+        event.replayed[key] = self.restored[event_id, key] = attempts
+        self.totals["relay"]["accepted"] += 1
+        self.outcomes.append({b"o": item.replay.outcome, b"n": str(attempts).encode()})
+
+    # shred
+
+    def shred(self, items: list[Shred], replies: list[Shredded | None], now_ms: int) -> None:
+        for item, reply in zip(items, replies, strict=True):
+            assert reply is not None
+            assert reply == self._shredded(item, reply, now_ms)
+
+    def _shredded(self, item: Shred, said: Shredded, now_ms: int) -> Shredded:
+        event = self.events.get(item.event_id)
+        if event is None:
+            return Shredded(had_content=False, ended=0, in_flight=0)
+        left_ms = event.content_left_ms(now_ms) if event.size else -TTL_SLACK_MS
+        had_content = said.had_content if abs(left_ms) < TTL_SLACK_MS else left_ms > 0
+        waiting = [unit for unit in event.work if unit.lane == "relay" and unit.place != "fly"]
+        for unit in waiting:
+            event.work.remove(unit)
+            self.totals["relay"]["dead"] += 1
+            self._told_erased(unit, item.outcome, attempts=unit.attempts)
+        flying = sum(unit.lane == "relay" for unit in event.work)
+        event.size, event.lost = 0, False
+        event.dead.clear()
+        if flying:
+            event.erased = item.outcome
+        else:
+            event.ends_ms = None
+        if not event.work:
+            self._forget(event, remember=True)
+        return Shredded(had_content, len(waiting), flying)
+
+    def _told_erased(self, unit: Work, outcome: bytes, *, attempts: int) -> None:
+        self.outcomes.append({b"o": outcome, b"n": str(attempts).encode(), b"k": unit.key.encode()})
+
     def reopen(self, key: str) -> None:
         self.gates[key] = Gate()
 
@@ -465,6 +559,7 @@ class Play:
         self._claims: dict[str, list[Claim]] = {lane: [] for lane in LANES}
         self._stale: dict[str, list[Claim]] = {lane: [] for lane in LANES}
         self._numbers = 0
+        self._accounts: dict[str, str] = {}
         self.model = Model(client)
         self.steps: list[str] = []
 
@@ -478,6 +573,8 @@ class Play:
             self._wait: 10,
             self._sweep: 8,
             self._readmit: 10,
+            self._restore: 10,
+            self._shred: 4,
             self._reopen: 2,
         }
         (step,) = self._random.choices(list(steps), list(steps.values()))
@@ -520,6 +617,8 @@ class Play:
         reply = self._outbox.accept(admissions)
         self._log(f"{reply.now_ms} accept", *((item._replace(sealed=b""), len(item.sealed)) for item in admissions))
         self.model.accept(admissions, reply)
+        verdicts = zip(admissions, reply.verdicts, strict=True)
+        self._accounts |= {item.event_id: item.account_id for item, verdict in verdicts if verdict is Verdict.NEW}
 
     def _admission(self) -> Admission:
         known = self._random.random() < 0.2 and self._numbers
@@ -640,6 +739,41 @@ class Play:
         self._log(f"{now_ms} readmit{' dry' * dry_run}", *said)
         self.model.readmit(replays, answers, now_ms, dry_run=dry_run)
 
+    def _restore(self) -> None:
+        chance = self._random
+        for event_id in chance.choices([*self.model.events, *self.model.spent, *self._accounts, "evt_unheard"], k=3):
+            account_id = self._accounts.setdefault(event_id, chance.choice(list(ACCOUNTS)))
+            found = self._outbox.facts([event_id])[0]
+            assert found == self.model.facts(event_id)
+            item = Restore(
+                replay=Replay(
+                    endpoint_id=chance.choice(ENDPOINTS),
+                    event_id=event_id,
+                    attempts=chance.choice((None, 0, 1, 3, 6, 9)),
+                    window_ms=chance.choice((60, 10_000, 60_000)),
+                    outcome=chance.randbytes(4),
+                ),
+                account_id=account_id,
+                accepted_ms=self._now_ms() - chance.randrange(10_000),
+                retention_ms=chance.choice((60_000, 60_000, 90)),
+                quota_bytes=ACCOUNTS[account_id],
+                found=chance.choice((found, found, found, b"other facts")),
+                facts=b"restored facts of " + event_id.encode(),
+                sealed=chance.randbytes(chance.choice((10, 700))),
+            )
+            answer = self._outbox.restore(item)
+            now_ms = self._client.last_reply[0]
+            self._log(f"{now_ms} restore {answer}", item._replace(sealed=b""), len(item.sealed))
+            self.model.restore(item, answer, now_ms)
+
+    def _shred(self) -> None:
+        ids = self._random.choices([*self.model.events, *self.model.spent, "evt_unheard"], k=self._random.randint(1, 3))
+        items = [Shred(event_id, self._random.randbytes(4)) for event_id in ids]
+        replies = self._outbox.shred(items)
+        now_ms = self._client.last_reply[0]
+        self._log(f"{now_ms} shred", *zip(items, replies, strict=True))
+        self.model.shred(items, replies, now_ms)
+
     def _reopen(self) -> None:
         key = self._random.choice(ENDPOINTS)
         self._outbox.reopen("relay", key)
@@ -683,7 +817,7 @@ def test_the_outbox_does_what_its_model_does(client: Telling, seed: int) -> None
 
 
 def check_nothing_is_left_behind(client: redis.Redis, model: Model) -> None:
-    """Only markers (which end), totals, gates, bells, empty byte counters and the outcomes may outlive the work."""
+    """Only markers and notes of restores (which end), totals, gates, bells, empty counters and outcomes may stay."""
     assert not model.events
     lasting = ("gate:", "totals:", "bytes:", "ring:")
     markers = set()
@@ -693,6 +827,8 @@ def check_nothing_is_left_behind(client: redis.Redis, model: Model) -> None:
             assert client.get(name) == b"1"
             assert 0 < client.pttl(name) <= 24 * 3_600_000
             markers.add(event_id)
+        elif kind == "again":
+            assert 0 < client.pttl(name) <= 24 * 3_600_000
         else:
             assert f"{kind}:" in lasting or name.decode() == keys.OUTCOMES, f"{name!r} is left behind"
     assert markers == model.spent

@@ -13,6 +13,7 @@ from sqlalchemy import Connection
 from relay.errors import NotFound
 from relay.store import charges, deliveries, sessions
 from relay.store.database import Database
+from relay.store.deliveries import Cursor
 from relay.store.tables import attempts, events, ledger
 from relay.store.tables import deliveries as delivery_rows
 from relay.store.tables import sessions as session_rows
@@ -135,7 +136,7 @@ def test_pages_of_deliveries_can_be_narrowed(database: Database, account_id: str
         assert found(status="dead") == ["evt_72", "evt_24"]
         assert found(since=NOON + timedelta(hours=48)) == ["evt_72", "evt_48"]
         assert found(endpoint_id="ep_none") == []
-        assert found(account_id=account_id, before=(NOON + timedelta(hours=48), "evt_48", "ep_1"), limit=1) == [
+        assert found(account_id=account_id, before=Cursor(NOON + timedelta(hours=48), "evt_48", "ep_1"), limit=1) == [
             "evt_24"
         ]
 

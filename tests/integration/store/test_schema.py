@@ -19,6 +19,7 @@ from relay.store.tables import metadata
 # Text of records is at most 256 characters; `config` and `metadata` are written by customers about their own set-up.
 COLUMNS = {
     "accounts": "id name currency quota_bytes config_version created_at",
+    "agora_agents": "account_id session_id appid name channel agent_id live",
     "alembic_version": "version_num",
     "api_keys": "id account_id prefix sha256 created_at revoked_at name can_write expires_at last_used_at",
     "audit": "id account_id at actor action object_id before_sha256 after_sha256",
@@ -37,13 +38,14 @@ COLUMNS = {
     "sessions": "account_id id provider conversation_id template_id agent_id status started_at ended_at "
     "duration_seconds billed_seconds currency cost unrated_reason rate_card_id charge_sequence terminal_rank "
     "terminal_ms provider_cost_usd "
-    "provider_credits livemode metadata created_at completed_at failure_code text_only deleted_at",
-    "sources": "id account_id provider sealed_secrets created_at disabled_at shared name",
+    "provider_credits livemode metadata created_at completed_at failure_code text_only deleted_at turn_count "
+    "content_erased_at",
+    "sources": "id account_id provider sealed_secrets created_at disabled_at shared name deleted_at",
     "templates": "id account_id name type config agent_id provider endpoint_id sealed_secret content_retention_hours "
-    "created_at updated_at deleted_at hidden rate_card_id",
-    "voice_agents": "account_id template_id provider agent_id created_here status wanted synced attempts "
-    "next_attempt_at code created_at updated_at",
-    "workspace_webhooks": "source_id webhook_id key_sha256 created_at",
+    "created_at updated_at deleted_at hidden rate_card_id session_id",
+    "voice_agents": "account_id template_id provider agent_id leftover_id created_here status wanted synced attempts "
+    "next_attempt_at busy_until code created_at updated_at",
+    "workspace_webhooks": "source_id webhook_id busy_until created_at",
 }
 # What arrives with a webhook ends up in these, so that their text columns are bounded by the database too.
 RECORDS = ("sessions", "events", "deliveries", "attempts", "ledger")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
 
 from relay.errors import NotFound
 from relay.sealing import KeyRing, UnsealError
-from relay.store import accounts, endpoints, sources, templates
+from relay.store import accounts, endpoints, sessions, sources, tables, templates
 from relay.store.database import Database
 from relay.store.snapshot import AccountConfig
 
@@ -92,12 +93,14 @@ def test_prints_no_secret(database: Database, ring: KeyRing) -> None:
 
 
 def test_leaves_out_what_takes_no_more_webhooks(database: Database, ring: KeyRing) -> None:
-    """Disabled sources, deleted templates and revoked keys are gone; endpoints stay, for what waits for them."""
+    """Disabled sources, revoked keys and templates deleted long ago are gone; endpoints stay, for what waits."""
     account_id, _ = _account_with_one_of_each(database, ring)
     before = _read(database, ring, account_id)
     with database.begin() as connection:
         sources.disable(connection, ring, account_id=account_id, source_id=before.sources[0].id)
         templates.delete(connection, account_id=account_id, template_id=before.templates[0].id)
+        long_ago = datetime.now(UTC) - sessions.AWAITED
+        connection.execute(tables.templates.update().values(deleted_at=long_ago))
         endpoints.set_state(connection, account_id=account_id, endpoint_id=before.endpoints[0].id, state="disabled")
         [key] = accounts.keys(connection, account_id=account_id)
         accounts.revoke_key(connection, account_id=account_id, key_id=key.id)
@@ -105,6 +108,15 @@ def test_leaves_out_what_takes_no_more_webhooks(database: Database, ring: KeyRin
 
     assert (after.sources, after.templates, after.key_hashes) == ((), (), ())
     assert [endpoint.state for endpoint in after.endpoints] == ["disabled", "active"]
+
+
+def test_a_deleted_template_stays_for_a_while_as_retired(database: Database, ring: KeyRing) -> None:
+    """Its last calls may still be under way, and their events have to find it and its endpoint."""
+    account_id, _ = _account_with_one_of_each(database, ring)
+    [before] = _read(database, ring, account_id).templates
+    with database.begin() as connection:
+        templates.delete(connection, account_id=account_id, template_id=before.id)
+    assert _read(database, ring, account_id).templates == (msgspec.structs.replace(before, retired=True),)
 
 
 def test_an_empty_account_has_an_empty_config(database: Database, ring: KeyRing, account_id: str) -> None:

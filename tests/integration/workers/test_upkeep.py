@@ -15,7 +15,7 @@ from relay.outbox import Admission, Outbox, Room, Unit, keys
 from relay.outbox.outcomes import encode_facts
 from relay.queues import RELAY
 from relay.sealing import KeyRing
-from relay.store import accounts, deliveries, endpoints, records
+from relay.store import accounts, deliveries, endpoints, records, sessions, tables
 from relay.store.database import Database
 from relay.store.deliveries import sortable
 from relay.store.records import DeliveryRecord
@@ -220,3 +220,29 @@ def test_an_outcome_that_comes_after_all_counts(redis_client: redis.Redis, datab
         )
         records.write(connection, events=[], deliveries=[late], attempts=[], sessions=[])
     assert (lost.status, statuses(database)) == ("content_lost", {"evt_1": "delivered"})
+
+
+@pytest.mark.parametrize(
+    ("status", "age", "ended"),
+    [
+        ("pending", timedelta(hours=23), "pending"),
+        ("pending", timedelta(hours=25), "abandoned"),
+        ("active", timedelta(days=6), "active"),
+        ("active", timedelta(days=8), "abandoned"),
+        ("completed", timedelta(days=8), "completed"),
+    ],
+)
+def test_a_session_that_nothing_is_heard_of_is_abandoned(
+    database: Database, status: str, age: timedelta, ended: str
+) -> None:
+    """After a day if nobody began it, after a week if nobody ended it."""
+    with database.begin() as connection:
+        account_id = accounts.create(connection, name="Acme").id
+        session_id = sessions.create(connection, account_id=account_id, provider="elevenlabs").id
+        aged = {"status": status, "created_at": datetime.now(UTC) - age}
+        connection.execute(tables.sessions.update().values(aged))
+    abandoned = upkeep.abandon_sessions(database)
+    with database.begin() as connection:
+        session = sessions.get(connection, account_id=account_id, session_id=session_id)
+    assert (session.status, abandoned) == (ended, int(ended == "abandoned"))
+    assert (session.completed_at is not None) == (ended == "abandoned")

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from billing.assessment import Assessment, Posted, assess
@@ -150,3 +151,31 @@ def test_card_is_chosen_by_the_calls_start() -> None:
     before = assess(told("call_ended", "60", started_at_ms=NOON_MS - 1), [CARD, newer], None)
     at_once = assess(told("call_ended", "60", started_at_ms=NOON_MS), [CARD, newer], None)
     assert (before.rate_card_id, at_once.rate_card_id) == ("rc_1", "rc_2")
+
+
+def measured_nothing(code: str | None) -> Facts:
+    """A recording that could not be measured."""
+    facts = told("recording", None, provider="canonical", status="failed", started_at_ms=None)
+    return replace_ending(facts, Ending(status="failed", code=code))
+
+
+def replace_ending(facts: Facts, ending: Ending) -> Facts:
+    """The same with another end."""
+    return msgspec.structs.replace(facts, call=msgspec.structs.replace(facts.call, ending=ending))
+
+
+@pytest.mark.parametrize("cards", [[], [CARD]])
+def test_a_failure_that_we_know_the_reason_of_is_not_charged(cards: list[RateCardRow]) -> None:
+    """No row, not even of 0, and nothing that is unrated; no rate card is needed for that."""
+    found = assess(measured_nothing("unreachable"), cards, None)
+    assert (found.is_news, found.entries, found.charge, found.reason) == (True, (), None, None)
+
+
+def test_what_is_measured_after_a_failure_is_charged_and_stays() -> None:
+    """Measured counts more than failed, whichever comes first."""
+    failed = assess(measured_nothing("unreachable"), [CARD], None)
+    done = told("recording", "60", provider="canonical")
+    charged = assess(done, [CARD], posted(failed))
+    assert [entry.amount for entry in charged.entries] == [Decimal("0.100000")]
+    later = msgspec.structs.replace(measured_nothing("not_audio"), accepted_at_ms=NOON_MS + 9)
+    assert not assess(later, [CARD], posted(charged)).is_news

@@ -204,6 +204,22 @@ def test_sends_the_providers_bytes_verbatim() -> None:
     assert job.posting == Posting(claim, FACTS, single_attempt=False)
 
 
+def test_says_of_content_that_was_fetched_again_what_it_is() -> None:
+    """In a header; other deliveries have none of that name."""
+    refetched = encode_facts(msgspec.structs.replace(FACTS, refetched=True))
+    assert b"Switchhook-Refetched: 1" in sent(dispatch(a_claim(facts=refetched))).request.headers
+    usual = sent(dispatch(a_claim())).request.headers
+    assert not [line for line in usual if line.startswith(b"Switchhook-Refetched")]
+
+
+def test_what_was_erased_ends_as_such() -> None:
+    """Its content was shredded while a worker had it that died: it is not lost, and nobody is alarmed."""
+    settlement = unsent(dispatch(a_claim(sealed=None, is_erased=True)))
+    assert (settlement.verb, settlement.shred) == (Verb.DEAD, True)
+    told = outcome(settlement)
+    assert (told.status, told.code, told.attempted) == ("dead", "erased", False)
+
+
 def test_wraps_them_for_the_endpoint_of_a_template() -> None:
     """In CanaryLLM's envelope, byte for byte."""
     body = sent(dispatch(a_claim(), an_endpoint(template_id=3))).request.body.reveal()

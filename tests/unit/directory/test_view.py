@@ -31,19 +31,31 @@ def an_endpoint(name: str, **changes: Any) -> EndpointConfig:
     return EndpointConfig(**(values | changes))
 
 
-def a_template(number: int, agent_id: str | None, provider: str = "elevenlabs") -> TemplateConfig:
+def a_template(
+    number: int,
+    agent_id: str | None,
+    provider: str = "elevenlabs",
+    *,
+    endpoint_id: str | None = None,
+    retired: bool = False,
+) -> TemplateConfig:
     return TemplateConfig(
         id=number,
         name=f"Template {number}",
         agent_id=agent_id,
         provider=provider,
-        endpoint_id=None,
+        endpoint_id=endpoint_id,
         content_retention_hours=None,
         webhook_secret="hush",
+        retired=retired,
     )
 
 
-def a_view(*endpoints: EndpointConfig, templates: tuple[TemplateConfig, ...] = ()) -> AccountView:
+def a_view(*endpoints: EndpointConfig, templates: tuple[TemplateConfig, ...] | None = None) -> AccountView:
+    """A view of these; unless templates are given, each endpoint's own one names it."""
+    if templates is None:
+        owned = [endpoint for endpoint in endpoints if endpoint.template_id is not None]
+        templates = tuple(a_template(one.template_id or 0, None, endpoint_id=one.id) for one in owned)
     return AccountView(
         AccountConfig(
             account_id="acc_1",
@@ -111,6 +123,28 @@ def test_a_templates_filter_does_not_open_the_way_to_the_sources_endpoint() -> N
         an_endpoint("of-template", template_id=TEMPLATE, filters=("none",)), an_endpoint("of-source", source_id=SOURCE)
     )
     assert view.route("retell.call_ended", template_id=TEMPLATE, source_id=SOURCE) == ()
+
+
+def test_an_endpoint_that_its_template_gave_up_gets_nothing_new() -> None:
+    """It is still the template's own, for what waits; the source's takes its place."""
+    given_up, now = an_endpoint("old", template_id=TEMPLATE), an_endpoint("new", template_id=TEMPLATE)
+    of_source = an_endpoint("of-source", source_id=SOURCE)
+    for names, expected in (("new", ["new"]), (None, ["of-source"])):
+        view = a_view(given_up, now, of_source, templates=(a_template(TEMPLATE, None, endpoint_id=names),))
+        routed = view.route("retell.call_ended", template_id=TEMPLATE, source_id=SOURCE)
+        assert [endpoint.id for endpoint in routed] == expected
+
+
+def test_a_retired_template_keeps_its_endpoint_and_its_agent_until_another_has_it() -> None:
+    """What its last calls tell still goes where it went."""
+    retired = a_template(TEMPLATE, "agent_1", endpoint_id="ep", retired=True)
+    endpoint = an_endpoint("ep", template_id=TEMPLATE)
+    view = a_view(endpoint, templates=(retired,))
+    assert view.template_of_agent("elevenlabs", "agent_1") == retired
+    assert view.route("elevenlabs.complete", template_id=TEMPLATE, source_id=None) == (endpoint,)
+    successor = a_template(OTHER_TEMPLATE, "agent_1")
+    for both in ((successor, retired), (retired, successor)):
+        assert a_view(templates=both).template_of_agent("elevenlabs", "agent_1") == successor
 
 
 @pytest.mark.parametrize("state", ["disabled", "gone"])

@@ -10,6 +10,7 @@ import pytest
 from relay.doctor import Finding, Level, backlog, clocks, configuration, postgres_server, redis_server, surroundings
 from relay.doctor.transport import judged as judged_transport
 from relay.outbox import Audit
+from relay.queues import OUTBOX_LANES
 from relay.settings import proxy_variables
 from relay.store.openable import Sample
 from relay.store.server import ServerFacts
@@ -206,7 +207,7 @@ def test_the_mirror(
         ({"late_ms": 60_001}, (OK, WARN)),
     ],
 )
-@pytest.mark.parametrize("lane", ["relay", "billing"])
+@pytest.mark.parametrize("lane", OUTBOX_LANES)
 def test_the_outbox(lane: str, changes: dict[str, int], levels: tuple[Level, Level]) -> None:
     """Every accepted unit is somewhere, and none is due for long."""
     counts = {"waiting": 1, "in_flight": 1, "late_ms": 0, "accepted": 5, "delivered": 1, "dead": 1, "lost": 1}

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
 from relay.calls import DERIVED_SESSION_BASE, Facts, derived_session_id
@@ -214,6 +215,24 @@ def test_a_session_of_another_template_is_not_found() -> None:
         canary(known, {"sessionId": 50, "templateId": 1})
 
 
+RETIRED = msgspec.structs.replace(a_template(1), retired=True)
+
+
+def test_a_retired_template_takes_what_names_a_session_of_its_own() -> None:
+    """Its last calls end as the others do, also where its secret opens another template by now."""
+    for others in ((), (a_template(2),)):
+        known = InMemory(an_account("acc_1", templates=[RETIRED, *others]), sessions={("acc_1", 50): 1})
+        assert canary(known, {"sessionId": 50}).template_id == 1
+
+
+def test_a_retired_template_takes_nothing_else() -> None:
+    """Its secret opens nothing, and stands in no other template's way."""
+    with pytest.raises(Unauthorized):
+        canary(InMemory(an_account("acc_1", templates=[RETIRED])), {"conversationId": "c", "templateId": 1})
+    both = InMemory(an_account("acc_1", templates=[RETIRED, a_template(2)]))
+    assert canary(both, {"conversationId": "c"}).template_id == 2
+
+
 def test_one_template_needs_no_further_name() -> None:
     """What the body names beside it is ignored: the secret is the proof."""
     for named in ({"conversationId": "c"}, {"conversationId": "c", "templateId": 9}, {"sessionId": 5}):
@@ -285,7 +304,8 @@ def transcription(**data: Any) -> dict[str, Any]:
 
 
 def signed_by(secret: str, body: dict[str, Any]) -> str:
-    return elevenlabs.sign(json.dumps(body).encode(), secret=secret, now_ms=int(time.time() * 1000))[1]
+    [(_, signature)] = elevenlabs.sign(json.dumps(body).encode(), secret=secret, now_ms=int(time.time() * 1000))
+    return signature
 
 
 def with_source(name: str, secret: str, template: TemplateConfig) -> AccountView:
@@ -341,9 +361,8 @@ def signed(
 ) -> tuple[Receipt, Commits]:
     commits = commits or Commits()
     raw = json.dumps(body).encode()
-    _, signature = retell.sign(raw, secret=key, now_ms=int(time.time() * 1000))
     intake = Intake(SETTINGS, RING, directory or InMemory(view), commits)
-    headers = {retell.SIGNATURE_HEADER: signature}
+    headers = dict(retell.sign(raw, secret=key, now_ms=int(time.time() * 1000)))
     receipt = intake.signed(provider, source_id, Content(raw), header=headers.get, content_type="application/json")
     return receipt, commits
 
@@ -410,6 +429,28 @@ def test_an_event_finds_its_template_by_its_agent_and_its_session_by_its_convers
     facts = signed(view, call_ended())[1].facts
     assert (facts.template_id, facts.template_name) == (3, "Three")
     assert facts.session_id == derived_session_id("acc_1", "retell", "call_1")
+
+
+@pytest.mark.parametrize("call", [{}, {"call_id": "call_2"}, {"metadata": {"canary_session_id": "77"}}])
+def test_an_agent_that_was_made_for_one_session_names_it(call: dict[str, Any]) -> None:
+    """Whatever client holds the conversation, and whichever session it names that is not there."""
+    only = msgspec.structs.replace(a_template(1, agent_id="agent_1"), provider="retell", session_id=50)
+    _, commits = signed(an_account("acc_1", sources=[SOURCE], templates=[only]), call_ended(**call))
+    assert (commits.facts.session_id, commits.facts.template_id) == (50, 1)
+
+
+def test_an_agent_of_one_session_leaves_the_others_alone() -> None:
+    """A session that another template has is that template's; an agent of none is nobody's."""
+    only = msgspec.structs.replace(a_template(1, agent_id="agent_1"), provider="retell", session_id=50)
+    view = an_account("acc_1", sources=[SOURCE], templates=[only, a_template(2)])
+    directory = InMemory(view, sessions={("acc_1", 60): 2})
+    _, commits = signed(view, call_ended(metadata={"canary_session_id": "60"}), directory=directory)
+    assert (commits.facts.session_id, commits.facts.template_id) == (60, 2)
+    _, commits = signed(view, call_ended(agent_id="agent_2"))
+    assert (commits.facts.session_id, commits.facts.template_id) == (
+        derived_session_id("acc_1", "retell", "call_1"),
+        None,
+    )
 
 
 def test_a_session_that_the_api_made_is_joined_within_the_account_only() -> None:

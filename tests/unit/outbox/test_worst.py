@@ -197,8 +197,8 @@ def test_top_shows_endpoints_and_lanes(outbox: Outbox, clock: Clock, run: Any) -
     assert "ep_1" in lines[1]
     assert "open, probes in 3 s" in lines[1]
     assert lines[2] == "... of 2 endpoints that something waits for"
-    assert [line.split()[0] for line in lines[3:] if line] == ["LANE", "relay", "billing"]
-    assert lines[-1].split() == ["billing", "2", "s", "31", "0", "31", "0", "0", "0", "0"]
+    assert [line.split()[0] for line in lines[3:] if line] == ["LANE", "relay", "billing", "recordings"]
+    assert lines[-2].split() == ["billing", "2", "s", "31", "0", "31", "0", "0", "0", "0"]
 
 
 def test_top_says_so_when_nothing_waits(run: Any) -> None:
@@ -221,7 +221,7 @@ def test_top_prints_one_line_of_json(outbox: Outbox, clock: Clock, run: Any) -> 
     assert (one["endpointId"], one["accountId"], one["gate"], one["lateSeconds"]) == ("ep_1", "acct_1", "open", 1.5)
     assert one["openUntil"] == "2026-02-11T12:05:05Z"
     assert (shown["endpointsWaiting"], shown["unaccounted"]) == (1, 0)
-    assert [lane["lane"] for lane in shown["lanes"]] == ["relay", "billing"]
+    assert [lane["lane"] for lane in shown["lanes"]] == ["relay", "billing", "recordings"]
 
 
 @pytest.mark.parametrize(

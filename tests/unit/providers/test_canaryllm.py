@@ -48,6 +48,7 @@ def test_event_names_its_session_template_and_agent() -> None:
             dedupe=("idempotency", fingerprint(b"k")),
             agent_id="xyz",
             session_hint=1,
+            begins=True,
         ),
         template_id=2,
     )
@@ -171,6 +172,12 @@ def test_refuses_what_is_not_a_json_object(body: bytes) -> None:
     """The whole body is the event's data, and data is an object."""
     with pytest.raises(PayloadError):
         canaryllm.read(body, route="event", idempotency_key=None)
+
+
+@pytest.mark.parametrize(("route", "begins"), [("event", True), ("context", True), ("complete", False)])
+def test_an_agent_that_asks_or_tells_is_in_its_call(route: Route, begins: bool) -> None:
+    """What comes in the middle of a call says that the call has begun; its end says no such thing."""
+    assert read({"sessionId": 1}, route=route).call.begins is begins
 
 
 JSON = st.recursive(

@@ -72,12 +72,12 @@ def verifies(signature: str | None, *, body: bytes = BODY, secrets: tuple[str, .
 
 def test_is_registered_under_its_name() -> None:
     """The registry finds the module by the provider's name."""
-    assert PROVIDERS["elevenlabs"].SIGNATURE_HEADER == "ElevenLabs-Signature"
+    assert PROVIDERS["elevenlabs"].SIGNATURE_HEADERS == ("ElevenLabs-Signature",)
 
 
 def test_official_package_accepts_what_we_sign() -> None:
     """`construct_event` of the official package takes our header."""
-    name, value = elevenlabs.sign(BODY, secret=SECRET, now_ms=int(time.time() * 1000))
+    [(name, value)] = elevenlabs.sign(BODY, secret=SECRET, now_ms=int(time.time() * 1000))
     assert name == "ElevenLabs-Signature"
     event = ElevenLabs(api_key="unused").webhooks.construct_event(BODY.decode(), value, SECRET)
     assert event["data"]["conversation_id"] == "abc"
@@ -85,7 +85,7 @@ def test_official_package_accepts_what_we_sign() -> None:
 
 def test_our_signature_is_the_documented_one() -> None:
     """`sign` writes the same header as the documented recipe."""
-    assert elevenlabs.sign(BODY, secret=SECRET, now_ms=NOW_MS) == ("ElevenLabs-Signature", signed(BODY))
+    assert elevenlabs.sign(BODY, secret=SECRET, now_ms=NOW_MS) == (("ElevenLabs-Signature", signed(BODY)),)
 
 
 @pytest.mark.parametrize(
@@ -207,6 +207,28 @@ def test_reads_a_transcription() -> None:
             provider_credits="296",
         ),
     )
+
+
+@pytest.mark.parametrize(
+    ("counts", "turns"),
+    [
+        ({"user_message_count": 3, "agent_message_count": 4}, 7),
+        ({"user_message_count": 0, "agent_message_count": 0}, 0),
+        ({"user_message_count": 3}, None),  # half of it is not it
+        ({"user_message_count": None, "agent_message_count": 4}, None),
+        ({"user_message_count": "three", "agent_message_count": 4}, None),
+        ({"user_message_count": -1, "agent_message_count": 4}, None),
+        ({"user_message_count": 10**12, "agent_message_count": 4}, None),
+        ({}, None),
+    ],
+)
+def test_counts_turns_where_both_sides_are_told(counts: dict[str, object], turns: int | None) -> None:
+    """The counts that come with the conversation are taken; its transcript is not looked at."""
+    payload = transcription()
+    payload["data"] |= counts
+    ending = elevenlabs.read(encoded(payload)).ending
+    assert ending is not None
+    assert ending.turns == turns
 
 
 def test_reads_a_failed_conversation() -> None:

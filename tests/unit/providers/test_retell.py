@@ -70,18 +70,18 @@ def verifies(signature: str | None, *, body: bytes = BODY, secrets: tuple[str, .
 
 def test_is_registered_under_its_name() -> None:
     """The registry finds the module by the provider's name."""
-    assert PROVIDERS["retell"].SIGNATURE_HEADER == "X-Retell-Signature"
+    assert PROVIDERS["retell"].SIGNATURE_HEADERS == ("X-Retell-Signature",)
 
 
 def test_accepts_and_makes_official_signatures() -> None:
     """The official package signs what we accept, and writes what we write."""
     assert verifies(officially_signed(BODY))
-    assert retell.sign(BODY, secret=KEY, now_ms=NOW_MS) == ("X-Retell-Signature", officially_signed(BODY))
+    assert retell.sign(BODY, secret=KEY, now_ms=NOW_MS) == (("X-Retell-Signature", officially_signed(BODY)),)
 
 
 def test_official_package_accepts_what_we_sign() -> None:
     """`Retell.verify` of the official package takes our header."""
-    _, value = retell.sign(BODY, secret=KEY, now_ms=int(time.time() * 1000))
+    [(_, value)] = retell.sign(BODY, secret=KEY, now_ms=int(time.time() * 1000))
     assert Retell(api_key=KEY).verify(BODY.decode(), api_key=KEY, signature=value)  # type: ignore[no-untyped-call]
 
 
@@ -192,6 +192,18 @@ def test_classes_of_events(kind: str, status: str, event_class: str, has_ending:
     """One event completes a call; both terminal events carry its ending."""
     event = event_of(kind, call_status=status)
     assert (event.event_class, event.ending is not None) == (event_class, has_ending)
+
+
+@pytest.mark.parametrize("kind", ["call_started", "call_ended", "call_analyzed", "transcript_updated", "chat_started"])
+def test_call_started_alone_tells_of_a_beginning(kind: str) -> None:
+    """It comes once the call is connected; the others say nothing about when."""
+    event = event_of("call_started") if kind == "call_started" else retell.read(_body_of(kind))
+    assert event.begins is (kind == "call_started")
+    assert event.occurred_at_ms == 1714608475945 or not event.begins
+
+
+def _body_of(kind: str) -> bytes:
+    return json.dumps(ended() | {"event": kind, "chat": {"chat_id": "chat_1"}}).encode()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from workers.audit import AuditAlarm
 
 
 class ScriptedOutbox(Outbox):
-    """Of `relay` so many units are missing; of `billing` none."""
+    """Of `relay` so many units are missing; of the others none."""
 
     def __init__(self) -> None:
         self.missing = 0

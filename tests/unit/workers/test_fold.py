@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from relay.calls import CallEvent, Ending, Facts
 from relay.outbox.outcomes import AcceptedOutcome, AttemptOutcome, StreamEntry
 from workers.record import fold, gone_endpoints
@@ -75,6 +77,14 @@ def test_session_that_billing_ends_is_left_to_billing() -> None:
     assert fold([accepted("1-0", facts(ending=ending))]).sessions == {}
     (session,) = fold([accepted("1-0", facts(ending=ending, livemode=False))]).sessions.values()
     assert session.status == "completed"
+
+
+def test_beginning_is_told_with_its_own_moment_or_that_of_its_acceptance() -> None:
+    """A provider that says when the call began is believed; who only tells of a running call is timed by us."""
+    told = replace(facts(), call=replace(facts().call, begins=True))
+    timed = replace(told, call=replace(told.call, occurred_at_ms=NOON_MS - 4000))
+    folded = fold([accepted("1-0", told), accepted("2-0", timed), accepted("3-0", facts())])
+    assert [(row.id, row.at.timestamp() * 1000) for row in folded.beginnings] == [(7, NOON_MS), (7, NOON_MS - 4000)]
 
 
 def test_settlement_without_a_request_is_no_attempt() -> None:

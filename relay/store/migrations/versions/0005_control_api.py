@@ -47,6 +47,8 @@ AGENTS: Final = """
 -- Hidden templates stand behind conversations that were created without one.
 ALTER TABLE templates
     ADD hidden boolean NOT NULL DEFAULT false,
+    -- The only session of a hidden one.
+    ADD session_id bigint UNIQUE,
     ADD rate_card_id text;
 
 -- What a provider should have of a template. `synced` catches up with `wanted`; `created_here` says whose agent it is.
@@ -55,32 +57,41 @@ CREATE TABLE voice_agents (
     template_id bigint NOT NULL,
     provider text NOT NULL,
     agent_id varchar(256),
+    -- An agent that we made and no longer want, because the customer brought another.
+    leftover_id varchar(256),
     created_here boolean NOT NULL DEFAULT true,
     status text NOT NULL DEFAULT 'pending' CHECK (status IN ('pending', 'synced', 'failed', 'removing', 'removed')),
     wanted integer NOT NULL DEFAULT 1,
     synced integer NOT NULL DEFAULT 0,
     attempts integer NOT NULL DEFAULT 0,
     next_attempt_at timestamptz NOT NULL DEFAULT now(),
+    -- Until then one process is working on it.
+    busy_until timestamptz,
     code text,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account_id, template_id),
     FOREIGN KEY (account_id, template_id) REFERENCES templates (account_id, id)
 );
-CREATE INDEX voice_agents_due ON voice_agents (next_attempt_at) WHERE status IN ('pending', 'removing');
+CREATE INDEX voice_agents_due ON voice_agents (next_attempt_at) WHERE status IN ('pending', 'failed', 'removing');
 
--- The webhook that a provider's workspace has for a source of ours. Another key is another workspace.
+-- The webhook that a provider's workspace has for a source of ours.
 CREATE TABLE workspace_webhooks (
     source_id text PRIMARY KEY REFERENCES sources,
-    webhook_id varchar(256) NOT NULL,
-    key_sha256 bytea NOT NULL CHECK (length(key_sha256) = 32),
+    -- NULL until the provider has made it and the source has its secret.
+    webhook_id varchar(256),
+    -- Until then one process is making it.
+    busy_until timestamptz,
     created_at timestamptz NOT NULL DEFAULT now()
 );
 """
 
 SOURCES: Final = """
 -- The events of a shared source belong to the account that their labels name; only an operator makes one.
-ALTER TABLE sources ADD shared boolean NOT NULL DEFAULT false, ADD name text CHECK (length(name) BETWEEN 1 AND 255);
+ALTER TABLE sources
+    ADD shared boolean NOT NULL DEFAULT false,
+    ADD name text CHECK (length(name) BETWEEN 1 AND 255),
+    ADD deleted_at timestamptz;
 -- Until when the older signing secrets go on signing beside the newest.
 ALTER TABLE endpoints ADD overlap_until timestamptz, ADD deleted_at timestamptz;
 """
@@ -89,11 +100,33 @@ SESSIONS: Final = """
 ALTER TABLE sessions
     ADD failure_code varchar(256),
     ADD text_only boolean NOT NULL DEFAULT false,
-    ADD deleted_at timestamptz;
+    ADD deleted_at timestamptz,
+    ADD turn_count integer,
+    -- When its customer last had its content shredded: it is not fetched again from the provider.
+    ADD content_erased_at timestamptz;
+-- Erasure finds the events of a conversation also where they went under the id of another session.
+CREATE INDEX events_conversation ON events (account_id, conversation_id);
+"""
+
+AGORA: Final = """
+-- Agents that joined Agora's channels. A name is taken while its agent is live and its session has not ended.
+CREATE TABLE agora_agents (
+    account_id text NOT NULL,
+    session_id bigint NOT NULL,
+    appid varchar(256) NOT NULL,
+    name varchar(256) NOT NULL,
+    channel varchar(256) NOT NULL,
+    agent_id varchar(256),
+    live boolean NOT NULL DEFAULT true,
+    PRIMARY KEY (account_id, session_id),
+    FOREIGN KEY (session_id, account_id) REFERENCES sessions ON DELETE CASCADE
+);
+CREATE UNIQUE INDEX agora_agents_name ON agora_agents (account_id, appid, name) WHERE live;
+CREATE UNIQUE INDEX agora_agents_agent ON agora_agents (account_id, agent_id);
 """
 
 
 def upgrade() -> None:
     """Add it all."""
-    for script in (KEYS, AUDIT, AGENTS, SOURCES, SESSIONS):
+    for script in (KEYS, AUDIT, AGENTS, SOURCES, SESSIONS, AGORA):
         op.get_bind().exec_driver_sql(script)

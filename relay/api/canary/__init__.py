@@ -1,0 +1,1 @@
+"""CanaryLLM's conversational API: its paths, its envelope, its names and limits."""

@@ -1,0 +1,1 @@
+"""Our own resources, under /api/v1."""

@@ -1,0 +1,59 @@
+"""The audit trail on the command line."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import datetime
+
+import click
+
+from relay.cli.listing import account_filter, limit_option
+from relay.cli.moments import Past
+from relay.cli.output import json_option, lines, table
+from relay.connections import postgres_engine
+from relay.settings import Settings
+from relay.store import audit as changes
+from relay.store import shown
+from relay.store.database import Database
+
+
+@click.command()
+@account_filter
+@click.option("--action", help="Only such: endpoint.updated.")
+@click.option("--object", "object_id", metavar="ID", help="Only changes of this object.")
+@click.option("--since", type=Past(), metavar="TIME", help="Only from then on: ISO 8601, or how long ago (2h).")
+@limit_option
+@json_option
+def audit(
+    *,
+    account_id: str | None,
+    action: str | None,
+    object_id: str | None,
+    since: datetime | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """Who changed what, newest first. Digests are SHA-256 of the object as the API shows it."""
+    with (
+        closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database,
+        database.begin() as connection,
+    ):
+        found = changes.page(
+            connection, account_id=account_id, action=action, object_id=object_id, since=since, limit=limit
+        )
+    listed = [shown.change(one) | {"accountId": one.account_id} for one in found]
+    if as_json:
+        lines(listed)
+        return
+    rows = [
+        [one["at"], one["accountId"], one["actor"], one["action"], one["objectId"], _short(one["before"]),
+         _short(one["after"])]
+        for one in listed
+    ]  # fmt: skip
+    headings = ("AT", "ACCOUNT", "ACTOR", "ACTION", "OBJECT", "BEFORE", "AFTER")
+    table(rows, headings, empty="no changes yet")
+
+
+def _short(digest: str | None) -> str | None:
+    """Enough of a digest to compare by."""
+    return None if digest is None else digest[:12]

@@ -1,0 +1,34 @@
+"""The command that shreds what is kept of a session."""
+
+from __future__ import annotations
+
+from contextlib import closing
+
+import click
+import msgspec
+
+from relay.cli.output import json_option, show
+from relay.connections import postgres_engine, redis_client
+from relay.erasure import erase as erase_session
+from relay.outbox import Outbox
+from relay.settings import Settings
+from relay.store.database import Database
+
+
+@click.command()
+@click.argument("session_id", metavar="SESSION", type=click.IntRange(1, 2**63 - 1))
+@click.option("--account", "account_id", metavar="ID", required=True, help="Whose session it is.")
+@json_option
+def erase(*, session_id: int, account_id: str, as_json: bool) -> None:
+    """Shred the content of a SESSION now.
+
+    Whatever waits for it ends as dead with the code erased; an attempt that is under way is the last one. The charge
+    and the records stay: they hold nothing that was said.
+    """
+    settings = Settings.from_environ()
+    with closing(Database(postgres_engine(settings, pool_size=1))) as database, redis_client(settings) as client:
+        done = erase_session(
+            database, Outbox(client), client, account_id=account_id, session_id=session_id, actor="cli"
+        )
+    title = "Erased. Events whose content was shredded, deliveries that ended for it, attempts under way:"
+    show(msgspec.to_builtins(done), as_json=as_json, title=title)

@@ -1,0 +1,137 @@
+"""Conversations without a template: a hidden template and its agent first, the session once there is an agent."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import Connection
+
+from relay.errors import NotFound
+from relay.provisioning.changes import Changes
+from relay.store import conversations, sessions, templates, voice_agents
+from relay.store.conversations import Conversation
+from relay.store.sessions import AWAITED
+from relay.store.shown import moment
+from relay.store.templates import Template
+from relay.telemetry import logs
+
+_PROVIDER: Final = "elevenlabs"
+
+
+class ConversationChanges(Changes):
+    """Makes and ends conversations."""
+
+    def prepare_conversation(self, *, account_id: str, config: Mapping[str, Any]) -> Template:
+        """A hidden template whose agent is wanted; its `session_id` is that of the session to be."""
+
+        def make(connection: Connection) -> Template:
+            session_id = sessions.next_id(connection)
+            made = templates.create(
+                connection,
+                self._ring,
+                account_id=account_id,
+                name=f"Conversation {session_id}",
+                type="conversation",
+                config=config,
+                provider=_PROVIDER,
+                hidden=True,
+                session_id=session_id,
+            )
+            voice_agents.want(connection, account_id=account_id, template_id=made.template.id, provider=_PROVIDER)
+            return made.template
+
+        return self._changing(account_id, make)
+
+    def open_conversation(self, template: Template, *, agent_id: str) -> Conversation:
+        """The session of a prepared conversation, once the agent is there. Raises Unavailable."""
+        account_id, session_id = template.account_id, template.session_id
+        if session_id is None:
+            raise NotFound("this template is no conversation's")
+        with self._database.begin() as connection:
+            sessions.create(
+                connection,
+                account_id=account_id,
+                provider=_PROVIDER,
+                template_id=template.id,
+                agent_id=agent_id,
+                session_id=session_id,
+            )
+            opened = conversations.get(connection, account_id=account_id, session_id=session_id)
+            self._audit_conversation(connection, "conversation.created", after=opened)
+        self._mirror.remember_session(account_id, session_id, template.id, lifetime=AWAITED)
+        return opened
+
+    def drop_conversation(self, template: Template) -> None:
+        """Have nothing left of a prepared conversation: its agent, if one was made after all, is removed."""
+        self._retire(template.account_id, template.id)
+
+    def end_conversation(self, *, account_id: str, session_id: int) -> Conversation:
+        """Delete a conversation: its agent is due to be removed. Again: nothing more happens. Raises NotFound."""
+
+        def end(connection: Connection) -> Conversation:
+            before = conversations.get(connection, account_id=account_id, session_id=session_id)
+            if before.session.deleted_at is not None:
+                return before
+            conversations.end(connection, account_id=account_id, session_id=session_id)
+            _remove_template(connection, account_id, before.template_id)
+            after = conversations.get(connection, account_id=account_id, session_id=session_id)
+            self._audit_conversation(connection, "conversation.deleted", before=before, after=after)
+            return after
+
+        return self._changing(account_id, end)
+
+    def conversation(self, *, account_id: str, session_id: int) -> Conversation:
+        """Raises NotFound."""
+        with self._database.begin() as connection:
+            return conversations.get(connection, account_id=account_id, session_id=session_id)
+
+    def retire_idle_conversations(self, limit: int) -> int:
+        """Have the agents removed of conversations that nobody can continue, at most `limit`; how many there were.
+
+        Safe to run in several processes at once. Raises Unavailable.
+        """
+        with self._database.begin() as connection:
+            idle = conversations.idle(connection, limit=limit)
+        for account_id, template_id in idle:
+            self._retire(account_id, template_id)
+        if idle:
+            logs.info("conversations_retired", count=len(idle))
+        return len(idle)
+
+    def _retire(self, account_id: str, template_id: int) -> None:
+        self._changing(account_id, lambda connection: _remove_template(connection, account_id, template_id))
+
+    def _audit_conversation(
+        self,
+        connection: Connection,
+        action: str,
+        *,
+        before: Conversation | None = None,
+        after: Conversation | None = None,
+    ) -> None:
+        one = after or before
+        if one is not None:
+            session = one.session
+            shown = [None if each is None else _shown(each) for each in (before, after)]
+            self._audit(connection, action, session.id, account_id=session.account_id, before=shown[0], after=shown[1])
+
+
+def _remove_template(connection: Connection, account_id: str, template_id: int) -> None:
+    """Take the template out of service; somebody may have done so already."""
+    try:
+        templates.delete(connection, account_id=account_id, template_id=template_id)
+    except NotFound:
+        return
+    voice_agents.remove(connection, account_id=account_id, template_id=template_id)
+
+
+def _shown(one: Conversation) -> dict[str, Any]:
+    session = one.session
+    return {
+        "sessionId": session.id,
+        "status": session.status,
+        "createdAt": moment(session.created_at),
+        "deletedAt": moment(session.deleted_at),
+        "config": one.config,
+    }

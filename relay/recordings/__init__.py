@@ -1,0 +1,1 @@
+"""Recordings of calls that a customer hands in by their address: fetched, measured, and forgotten."""

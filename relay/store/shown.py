@@ -1,0 +1,199 @@
+"""What the API shows of each object, as plain JSON: never a secret, nor a hash of one.
+
+The audit trail takes its digests of exactly this, so that whoever has an answer can find the change that made it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+from relay.store.accounts import Account, ApiKey
+from relay.store.audit import AuditRow
+from relay.store.endpoints import Endpoint
+from relay.store.provider_keys import ProviderKey
+from relay.store.rate_cards import RateCardRow
+from relay.store.sessions import Session
+from relay.store.sources import Source
+from relay.store.templates import Template
+
+Shown = dict[str, Any]
+
+# What customers write about an agent, with what holds where they write nothing (CanaryLLM's OpenAPI).
+_TEMPLATE_CONFIG: Final[Shown] = {
+    "description": None,
+    "systemPrompt": "",
+    "firstMessage": None,
+    "voiceId": None,
+    "voiceModel": None,
+    "voiceSettings": None,
+    "language": "en",
+    "languagePresets": None,
+    "llmProvider": None,
+    "llmModel": None,
+    "maxDurationSeconds": 600,
+    "tag": None,
+    "tools": [{"name": "end_call"}],
+    "questions": [],
+    "successCriteria": [],
+    "dataCollection": [],
+}
+
+
+def account(row: Account) -> Shown:
+    """An account."""
+    return {
+        "id": row.id,
+        "name": row.name,
+        "currency": row.currency,
+        "quotaBytes": row.quota_bytes,
+        "createdAt": moment(row.created_at),
+    }
+
+
+def api_key(row: ApiKey) -> Shown:
+    """An API key: enough of it to recognise it by."""
+    return {
+        "id": row.id,
+        "prefix": row.prefix,
+        "name": row.name,
+        "permissions": "write" if row.can_write else "read",
+        "createdAt": moment(row.created_at),
+        "expiresAt": moment(row.expires_at),
+        "lastUsedAt": moment(row.last_used_at),
+        "revokedAt": moment(row.revoked_at),
+    }
+
+
+def source(row: Source, *, url: str) -> Shown:
+    """A source; `url` is what the provider has to be given."""
+    return {
+        "id": row.id,
+        "provider": row.provider,
+        "name": row.name,
+        "url": url,
+        "enabled": row.disabled_at is None,
+        "createdAt": moment(row.created_at),
+        "disabledAt": moment(row.disabled_at),
+    }
+
+
+def endpoint(row: Endpoint) -> Shown:
+    """An endpoint. Of its own headers only the names: what such headers are for is mostly secret."""
+    return {
+        "id": row.id,
+        "url": row.url,
+        "state": row.state,
+        "events": list(row.filters),
+        "headerNames": list(row.headers),
+        "signing": row.signing,
+        "deadlineSeconds": row.deadline_seconds,
+        "retentionHours": row.retention_hours,
+        "failureWhen": row.failure_when,
+        "sourceId": row.source_id,
+        "templateId": row.template_id,
+        "createdAt": moment(row.created_at),
+        "disabledAt": moment(row.disabled_at),
+        "overlapUntil": moment(row.overlap_until),
+    }
+
+
+def template(row: Template) -> Shown:
+    """A template, in CanaryLLM's words. A header has null for its value: what such headers are for is mostly secret."""
+    headers = row.delivery_headers
+    return {
+        "id": row.id,
+        "name": row.name,
+        "type": row.type,
+        **{name: row.config.get(name, default) for name, default in _TEMPLATE_CONFIG.items()},
+        "clientWebhookUrl": row.client_webhook_url,
+        "relayPublicKey": None,
+        "provider": row.provider,
+        "agentId": row.agent_id,
+        "endpointId": row.endpoint_id,
+        "contentRetention": row.content_retention_hours,
+        "deliveryHeaders": None if headers is None else dict.fromkeys(headers),
+        "signing": row.signing,
+        "deadlineSeconds": row.deadline_seconds,
+        "rateCard": row.rate_card_id,
+        "createdAt": moment(row.created_at),
+        "updatedAt": moment(row.updated_at),
+    }
+
+
+def rate_card(row: RateCardRow) -> Shown:
+    """A rate card: money as text, in `currency`."""
+    return {
+        "id": row.id,
+        "perMinute": _money(row.per_minute),
+        "currency": row.currency,
+        "increments": f"{row.initial_seconds}/{row.increment_seconds}",
+        "connectFee": _money(row.connect_fee),
+        "freeSeconds": row.free_seconds,
+        "minCharge": None if row.min_charge is None else _money(row.min_charge),
+        "maxCharge": None if row.max_charge is None else _money(row.max_charge),
+        "decimals": row.decimals,
+        "rounding": row.rounding,
+        "from": moment(row.effective_from),
+        "createdAt": moment(row.created_at),
+    }
+
+
+def session(row: Session) -> Shown:
+    """A session: seconds as numbers, the cost as text in `currency`. What it cost us at the provider is ours."""
+    return {
+        "id": row.id,
+        "provider": row.provider,
+        "conversationId": row.conversation_id,
+        "templateId": row.template_id,
+        "agentId": row.agent_id,
+        "status": row.status,
+        "failureCode": row.failure_code,
+        "livemode": row.livemode,
+        "textOnly": row.text_only,
+        "metadata": row.metadata,
+        "startedAt": moment(row.started_at),
+        "endedAt": moment(row.ended_at),
+        "durationSeconds": row.duration_seconds,
+        "turnCount": row.turn_count,
+        "billedSeconds": row.billed_seconds,
+        "cost": None if row.cost is None else _money(row.cost),
+        "currency": row.currency,
+        "unratedReason": row.unrated_reason,
+        "rateCardId": row.rate_card_id,
+        "createdAt": moment(row.created_at),
+        "completedAt": moment(row.completed_at),
+        "contentErasedAt": moment(row.content_erased_at),
+        "deliveries": f"/api/v1/deliveries?sessionId={row.id}",
+    }
+
+
+def provider_key(row: ProviderKey) -> Shown:
+    """That an account has a key of its own at a provider."""
+    return {"provider": row.provider, "createdAt": moment(row.created_at)}
+
+
+def change(row: AuditRow) -> Shown:
+    """A row of the audit trail, with its digests in hex."""
+    return {
+        "at": moment(row.at),
+        "actor": row.actor,
+        "action": row.action,
+        "objectId": row.object_id,
+        "before": None if row.before_sha256 is None else row.before_sha256.hex(),
+        "after": None if row.after_sha256 is None else row.after_sha256.hex(),
+    }
+
+
+def moment(at: datetime | None) -> str | None:
+    """ISO 8601 in UTC with milliseconds: `2026-02-11T12:05:00.000Z`."""
+    if at is None:
+        return None
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _money(amount: Decimal) -> str:
+    """An amount as it was given: without the zeros that its column fills it up with, and never with an exponent."""
+    whole, _, fraction = format(amount, "f").partition(".")
+    return f"{whole}.{fraction.rstrip('0').ljust(2, '0')}"

@@ -1,0 +1,178 @@
+"""Agora's REST API as its documents describe it: agents that join channels and leave them, in memory."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final
+
+_ROUTE: Final = re.compile(
+    r"/api/conversational-ai-agent/v2/projects/(?P<appid>[^/]+)/"
+    r"(?:join|agents/(?P<agent>[^/]+)(?:/(?P<verb>leave|update|interrupt|speak))?)"
+)
+_numbers = itertools.count(1)
+
+Reply = tuple[int, dict[str, Any] | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One request as it arrived."""
+
+    method: str
+    path: str
+    authorization: str | None
+    body: Any
+
+
+@dataclass(slots=True)
+class FakeAgent:
+    """An agent in a channel."""
+
+    agent_id: str
+    appid: str
+    name: str
+    properties: dict[str, Any]
+    start_ts: int = field(default_factory=lambda: int(time.time()))
+    stop_ts: int | None = None
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """What it was labelled with."""
+        labels: Mapping[str, str] = self.properties.get("labels", {})
+        return labels
+
+    def payload(self, **more: Any) -> dict[str, Any]:
+        """What every notification about it holds."""
+        channel = self.properties["channel"]
+        common = {"agent_id": self.agent_id, "name": self.name, "channel": channel, "start_ts": self.start_ts}
+        return {**common, "labels": dict(self.labels), **more}
+
+
+class FakeAgora:
+    """A threaded server on a free loopback port."""
+
+    def __init__(self) -> None:
+        self.requests: list[Seen] = []
+        self.agents: dict[str, FakeAgent] = {}
+        self._failures: deque[int] = deque()
+        self._lock = threading.Lock()
+        self._server = _Server(self)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="agora", daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """Its base URL."""
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def fail_next(self, status: int, times: int = 1) -> None:
+        """Answer the next requests with this status, having done nothing."""
+        with self._lock:
+            self._failures.extend([status] * times)
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def answer(self, seen: Seen) -> Reply:
+        """What to answer; None for an empty body."""
+        with self._lock:
+            self.requests.append(seen)
+            if self._failures:
+                return _refusal(self._failures.popleft(), "InternalError")
+            route = _ROUTE.fullmatch(seen.path)
+            if route is None or seen.authorization is None:
+                return _refusal(404 if route is None else 401, "InvalidPermission")
+            if route["agent"] is None:
+                return self._join(route["appid"], seen.body)
+            agent = self.agents.get(route["agent"])
+            if agent is None or agent.appid != route["appid"]:
+                return _refusal(404, "TaskNotFound")
+            return self._told(agent, route["verb"], seen.body)
+
+    def _join(self, appid: str, body: dict[str, Any]) -> Reply:
+        live = {(one.appid, one.name) for one in self.agents.values() if one.stop_ts is None}
+        if (appid, body["name"]) in live:
+            return _refusal(409, "TaskConflict")
+        agent = FakeAgent(f"1NT29X10YHFAKE{next(_numbers):011d}", appid, body["name"], body["properties"])
+        self.agents[agent.agent_id] = agent
+        return 200, _started(agent)
+
+    def _told(self, agent: FakeAgent, verb: str | None, body: Any) -> Reply:
+        if verb is None:
+            status = "RUNNING" if agent.stop_ts is None else "STOPPED"
+            times = {"start_ts": agent.start_ts, "stop_ts": agent.stop_ts}
+            shown = {"message": "agent exits with reason: OK", **times, "status": status, "name": agent.name}
+            return 200, {**shown, "agent_id": agent.agent_id}
+        if agent.stop_ts is not None:
+            return _refusal(404, "TaskNotFound")
+        if verb == "leave":
+            agent.stop_ts = int(time.time())
+            return 200, None
+        if verb == "update":
+            agent.properties |= body["properties"]
+            return 200, _started(agent)
+        channel = agent.properties["channel"]
+        return 200, {"agent_id": agent.agent_id, "channel": channel, "start_ts": int(time.time())}
+
+
+@contextmanager
+def faking_agora() -> Iterator[FakeAgora]:
+    """A server for as long as the block runs."""
+    fake = FakeAgora()
+    try:
+        yield fake
+    finally:
+        fake.close()
+
+
+def _started(agent: FakeAgent) -> dict[str, Any]:
+    return {"agent_id": agent.agent_id, "create_ts": agent.start_ts, "status": "RUNNING"}
+
+
+def _refusal(status: int, reason: str) -> Reply:
+    return status, {"detail": "the detail may quote what was sent", "reason": reason}
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, fake: FakeAgora) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.fake = fake
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self._serve()
+
+    def do_POST(self) -> None:
+        self._serve()
+
+    def _serve(self) -> None:
+        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        seen = Seen(self.command, self.path, self.headers.get("Authorization"), json.loads(raw) if raw else None)
+        status, answer = self.server.fake.answer(seen)
+        body = b"" if answer is None else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+        """Nothing is printed."""

@@ -1,0 +1,92 @@
+"""Our adapter of Retell's REST API, and the official client, against the same fake: both understand it alike."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from retell import Retell as Official
+
+from relay.errors import ProviderFailed, ProviderUnavailable
+from relay.providers.rest.retell import Retell
+from relay.providers.retell import ACCOUNT_LABEL
+from relay.settings import ProviderAccess
+from tests.fakes.retell import KEY, FakeRetell, fake_retell
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeRetell]:
+    """Retell."""
+    with fake_retell() as fake:
+        yield fake
+
+
+@pytest.fixture
+def ours(fake: FakeRetell) -> Retell:
+    """Our adapter, for an account."""
+    return Retell(ProviderAccess(base_url=fake.url, api_key=KEY), account_id="acc_1")
+
+
+def test_a_web_call_begins_with_its_label(fake: FakeRetell, ours: Retell) -> None:
+    """Metadata and variables as they were given, and whose it is, which no metadata can change."""
+    call = ours.create_web_call(
+        "agent_1", metadata={"canary_session_id": "7", ACCOUNT_LABEL: "acc_2"}, dynamic_variables={"name": "Ada"}
+    )
+    kept = fake.calls[call.call_id]
+    assert (kept["agent_id"], kept["retell_llm_dynamic_variables"]) == ("agent_1", {"name": "Ada"})
+    assert kept["metadata"] == {"canary_session_id": "7", ACCOUNT_LABEL: "acc_1"}
+    assert call.access_token.startswith("token_")
+    assert call.access_token not in repr(call)
+
+
+def test_a_call_is_given_as_it_was_written(fake: FakeRetell, ours: Retell) -> None:
+    """The bytes: they are to be delivered. The official client reads the same."""
+    made = ours.create_web_call("agent_1")
+    fake.calls[made.call_id] |= {"transcript": "Agent: hi", "access_token": "t"}
+    assert json.loads(ours.call(made.call_id))["transcript"] == "Agent: hi"
+    official = Official(api_key=KEY, base_url=fake.url)
+    assert official.call.retrieve(made.call_id).transcript == "Agent: hi"
+
+
+@pytest.mark.parametrize("call_id", ["unheard", "..", "a/../b", "%2e%2e", "a?b=c"])
+def test_an_id_is_one_part_of_the_path_whatever_it_holds(fake: FakeRetell, ours: Retell, call_id: str) -> None:
+    """No other call and no other route is reached by it."""
+    with pytest.raises(ProviderFailed) as caught:
+        ours.call(call_id)
+    assert caught.value.provider_status == 404
+    assert all(seen.path.removeprefix("/v2/get-call/").count("/") == 0 for seen in fake.requests)
+
+
+def test_calls_are_listed_without_what_was_said(fake: FakeRetell, ours: Retell) -> None:
+    """From a moment on, oldest first, a page at a time: ids, times, durations and statuses."""
+    for number in range(5):
+        fake.calls[f"call_{number}"] = {
+            "call_id": f"call_{number}",
+            "agent_id": "agent_1",
+            "call_status": "ended",
+            "start_timestamp": 1000 + number,
+            "duration_ms": 10,
+            "transcript": "Agent: hi",
+            "from_number": "+12137771234",
+        }
+    first = ours.calls(since_ms=1001, limit=3)
+    assert [call.call_id for call in first.items] == ["call_1", "call_2", "call_3"]
+    assert (first.items[0].start_timestamp, first.items[0].end_timestamp) == (1001, None)
+    assert "hi" not in repr(first)
+    last = ours.calls(since_ms=1001, limit=3, pagination_key=first.pagination_key)
+    assert ([call.call_id for call in last.items], last.has_more) == (["call_4"], False)
+
+
+def test_errors_are_told_in_our_words(fake: FakeRetell, ours: Retell) -> None:
+    """Retell's own text quotes what was sent to it; an answer in another form is no answer."""
+    fake.fail_next(422)
+    with pytest.raises(ProviderFailed) as refused:
+        ours.create_web_call("agent_of_mine")
+    assert "agent_of_mine" not in str(refused.value)
+    fake.fail_next(500)
+    with pytest.raises(ProviderUnavailable):
+        ours.create_web_call("agent_1")
+    fake.calls["odd"] = {"call_id": "odd", "start_timestamp": 1}
+    with pytest.raises(ProviderFailed, match="something else than it documents"):
+        ours.calls(since_ms=0)
