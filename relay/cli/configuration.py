@@ -137,9 +137,17 @@ def rate_card() -> None:
     metavar="ISO",
     help="In force from here (first card: always; later: now).",
 )
+@click.option("--offered", is_flag=True, help="Not in force by itself: templates of the account may choose it.")
 @json_option
 def create_rate_card(
-    *, account_id: str, per_minute: str, currency: str, increments: str, effective_from: datetime | None, as_json: bool
+    *,
+    account_id: str,
+    per_minute: str,
+    currency: str,
+    increments: str,
+    effective_from: datetime | None,
+    offered: bool,
+    as_json: bool,
 ) -> None:
     """Add a rate card. Cards never change; a new price is a new card."""
     made = _provisioning().create_rate_card(
@@ -148,6 +156,7 @@ def create_rate_card(
         currency=currency,
         increments=increments,
         effective_from=effective_from,
+        offered=offered,
     )
     show(
         {
@@ -156,6 +165,7 @@ def create_rate_card(
             "currency": made.currency,
             "card": f"{made.initial_seconds}/{made.increment_seconds}",
             "effectiveFrom": made.effective_from,
+            "offered": made.offered,
         },
         as_json=as_json,
         title="rate card created",

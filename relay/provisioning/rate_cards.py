@@ -31,8 +31,11 @@ class RateCardChanges(Changes):
         decimals: int = 6,
         rounding: str = "half_up",
         effective_from: datetime | None = None,
+        offered: bool = False,
     ) -> RateCardRow:
         """A rate card; the account's first one holds from the beginning of time unless it says otherwise.
+
+        An `offered` one is not in force by itself: templates of the account may choose it.
 
         Money is decimal text in `currency`. Raises RateCardError naming the field, Conflict for a currency that is not
         the account's and for a moment at which another card begins.
@@ -53,6 +56,8 @@ class RateCardChanges(Changes):
             )
         except RateCardError as error:
             raise _in_words_of_the_api(error) from None
+        if offered and effective_from is not None:
+            raise RateCardError("an offered card has no beginning: it holds where a template chooses it", field="from")
         with self._locked(account_id) as connection:
             row = rate_cards.add(
                 connection,
@@ -68,6 +73,7 @@ class RateCardChanges(Changes):
                 decimals=card.decimals,
                 rounding=card.rounding,
                 effective_from=effective_from,
+                offered=offered,
             )
             self._audit(connection, "rate_card.created", row.id, account_id=account_id, after=shown.rate_card(row))
         card_of(row)  # what was stored must be a card that rates

@@ -232,8 +232,10 @@ def _merged_headers(before: Mapping[str, str], given: Mapping[str, str | None]) 
 def _check_rows(connection: Connection, account_id: str, provider: str, given: Mapping[str, Any]) -> None:
     """What a template names must be this account's."""
     card_id, agent_id = given.get("rate_card_id"), given.get("agent_id")
-    if card_id is not None and not rate_cards.exists(connection, account_id=account_id, card_id=card_id):
-        raise BadRequest("this account has no rate card by this id", code="rate_card_unknown", field="rateCard")
+    if card_id is not None and not rate_cards.is_offered(connection, account_id=account_id, card_id=card_id):
+        raise BadRequest(
+            "no rate card by this id is offered to this account", code="rate_card_unknown", field="rateCard"
+        )
     if agent_id is not None and voice_agents.is_of_another(
         connection, account_id=account_id, provider=provider, agent_id=agent_id
     ):

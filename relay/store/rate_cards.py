@@ -17,7 +17,10 @@ from relay.store.tables import accounts, rate_cards, templates
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RateCardRow:
-    """A rate card; `effective_from` None means from the beginning of time. Money is in `currency`, times in seconds."""
+    """A rate card; `effective_from` None means from the beginning of time. Money is in `currency`, times in seconds.
+
+    An `offered` one is not in force by itself: it is for the sessions of templates that choose it.
+    """
 
     id: str
     account_id: str
@@ -33,6 +36,7 @@ class RateCardRow:
     rounding: str
     effective_from: datetime | None
     created_at: datetime
+    offered: bool = False
 
 
 def add(
@@ -50,12 +54,13 @@ def add(
     decimals: int = 6,
     rounding: str = "half_up",
     effective_from: datetime | None = None,
+    offered: bool = False,
 ) -> RateCardRow:
     """Add a card; an account's first one decides its currency.
 
-    Without `effective_from` the first card holds from the beginning of time, later ones from now. Raises NotFound for
-    the account, Conflict `currency_mismatch` for another currency, Conflict `rate_card_overlaps` when a card already
-    begins at that moment.
+    Without `effective_from` the first card holds from the beginning of time, later ones from now; an `offered` one has
+    no beginning. Raises NotFound for the account, Conflict `currency_mismatch` for another currency, Conflict
+    `rate_card_overlaps` when a card already begins at that moment.
     """
     lock = select(accounts.c.currency).where(accounts.c.id == account_id).with_for_update()
     account = connection.execute(lock).one_or_none()
@@ -64,13 +69,8 @@ def add(
     if account.currency not in {None, currency}:
         text = f"this account is charged in {account.currency}; one account has one currency"
         raise Conflict(text, code="currency_mismatch", field="currency")
-    begins = select(rate_cards.c.effective_from).where(rate_cards.c.account_id == account_id)
-    beginnings = set(connection.execute(begins).scalars())
-    if effective_from is None and beginnings:
-        # Not now(), which is when the transaction began: another card may have been added while this one waited.
-        effective_from = connection.execute(select(func.clock_timestamp())).scalar_one()
-    if effective_from in beginnings:
-        raise Conflict("a rate card of this account begins then", code="rate_card_overlaps", field="from")
+    if not offered:
+        effective_from = _beginning(connection, account_id, effective_from)
     if account.currency is None:
         connection.execute(accounts.update().where(accounts.c.id == account_id).values(currency=currency))
     row = {
@@ -86,15 +86,28 @@ def add(
         "max_charge": max_charge,
         "decimals": decimals,
         "rounding": rounding,
-        "effective_from": effective_from,
+        "effective_from": None if offered else effective_from,
+        "offered": offered,
     }
     made = connection.execute(rate_cards.insert().values(row).returning(*rate_cards.c)).mappings().one()
     return RateCardRow(**made)
 
 
+def _beginning(connection: Connection, account_id: str, asked: datetime | None) -> datetime | None:
+    """When a new card begins. Raises Conflict if another one does then."""
+    timeline = (rate_cards.c.account_id == account_id) & ~rate_cards.c.offered
+    beginnings = set(connection.execute(select(rate_cards.c.effective_from).where(timeline)).scalars())
+    if asked is None and beginnings:
+        # Not now(), which is when the transaction began: another card may have been added while this one waited.
+        asked = connection.execute(select(func.clock_timestamp())).scalar_one()
+    if asked in beginnings:
+        raise Conflict("a rate card of this account begins then", code="rate_card_overlaps", field="from")
+    return asked
+
+
 def in_force(connection: Connection, account_ids: Collection[str]) -> dict[str, list[RateCardRow]]:
-    """All cards of each account, in the order they begin; an account without one has an empty list."""
-    found = select(rate_cards).where(rate_cards.c.account_id.in_(account_ids))
+    """The cards of each account, but offered ones, in the order they begin; an account without one has none."""
+    found = select(rate_cards).where(rate_cards.c.account_id.in_(account_ids), ~rate_cards.c.offered)
     ordered = found.order_by(rate_cards.c.account_id, rate_cards.c.effective_from.asc().nulls_first())
     cards: dict[str, list[RateCardRow]] = {account_id: [] for account_id in account_ids}
     for row in connection.execute(ordered).mappings():
@@ -116,9 +129,9 @@ def of_templates(connection: Connection, template_ids: Collection[int]) -> dict[
     return {(row["account_id"], row.pop("template_id")): RateCardRow(**row) for row in plain}
 
 
-def exists(connection: Connection, *, account_id: str, card_id: str) -> bool:
-    """Whether this is a card of this account."""
-    this = (rate_cards.c.account_id == account_id) & (rate_cards.c.id == card_id)
+def is_offered(connection: Connection, *, account_id: str, card_id: str) -> bool:
+    """Whether this account's templates may choose this card. The others are its past, present and future prices."""
+    this = (rate_cards.c.account_id == account_id) & (rate_cards.c.id == card_id) & rate_cards.c.offered
     return connection.execute(select(rate_cards.c.id).where(this)).one_or_none() is not None
 
 

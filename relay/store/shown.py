@@ -136,6 +136,7 @@ def rate_card(row: RateCardRow) -> Shown:
         "decimals": row.decimals,
         "rounding": row.rounding,
         "from": moment(row.effective_from),
+        "offered": row.offered,
         "createdAt": moment(row.created_at),
     }
 

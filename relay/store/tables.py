@@ -205,6 +205,8 @@ rate_cards: Final = Table(
     # NULL: from the beginning of time.
     Column("effective_from", MOMENT),
     Column("created_at", MOMENT, nullable=False),
+    # Not in force by itself: for the sessions of templates that choose it.
+    Column("offered", Boolean, nullable=False),
 )
 
 sessions: Final = Table(

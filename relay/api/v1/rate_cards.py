@@ -47,6 +47,9 @@ class NewRateCard(Input):
     decimals: Annotated[int, Field(ge=0, le=6, description="What a charge is rounded to.")] = 6
     rounding: Rounding = "half_up"
     effective_from: Annotated[GivenMoment | None, Field(alias="from")] = None
+    offered: Annotated[bool, Field(description="Not in force by itself: templates of the account may choose it.")] = (
+        False
+    )
 
 
 class RateCard(Output):
@@ -63,6 +66,7 @@ class RateCard(Output):
     decimals: int
     rounding: Rounding
     effective_from: Annotated[ShownMoment | None, Field(alias="from")]
+    offered: bool
     created_at: ShownMoment
 
 

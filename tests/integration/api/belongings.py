@@ -173,10 +173,11 @@ def a_conversation(api: Api, owner: Customer) -> Ids:
 
 
 def a_rate_card(api: Api, owner: Customer) -> Ids:
-    """A rate card, which the operator has made."""
+    """A rate card, which the operator has offered."""
     operation = OPERATIONS["POST /api/v1/accounts/<id:account_id>/rate-cards"]
     path = path_of(operation, {"account_id": owner.id})
-    return {"rate_card_id": _made(api.post(path, body_of(operation), key=api.operator_key))["id"]}
+    body = {name: value for name, value in body_of(operation).items() if name != "from"} | {"offered": True}
+    return {"rate_card_id": _made(api.post(path, body, key=api.operator_key))["id"]}
 
 
 def an_agora_agent(api: Api, owner: Customer) -> Ids:

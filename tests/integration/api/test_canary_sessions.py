@@ -297,7 +297,7 @@ def test_a_templates_own_rate_card_comes_before_the_accounts(api: Api) -> None:
     """Whenever either begins; what was charged keeps the price that it was charged at."""
     with api.database.begin() as connection:
         rate_cards.add(connection, api.account.id, per_minute=Decimal("0.10"))
-        own = rate_cards.add(connection, api.account.id, per_minute=Decimal(6), initial_seconds=60)
+        own = rate_cards.add(connection, api.account.id, per_minute=Decimal(6), initial_seconds=60, offered=True)
     template = a_template(api, rateCard=own.id)
     session_id = start(api, template["id"])["session"]["id"]
     complete(api, template, session_id)
@@ -312,7 +312,7 @@ def test_a_templates_own_rate_card_comes_before_the_accounts(api: Api) -> None:
 def test_the_sessions_of_a_deleted_template_end_as_the_others_do(api: Api) -> None:
     """What they tell goes to the endpoint that it had, and they are charged at its price; nothing else comes in."""
     with api.database.begin() as connection:
-        card = rate_cards.add(connection, api.account.id, per_minute=Decimal(6))
+        card = rate_cards.add(connection, api.account.id, per_minute=Decimal(6), offered=True)
     template = a_template(api, rateCard=card.id, clientWebhookUrl="http://127.0.0.1:9/")
     session_id = start(api, template["id"])["session"]["id"]
     assert api.delete(f"{TEMPLATES}/{template['id']}").status_code == 200

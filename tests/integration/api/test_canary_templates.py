@@ -452,14 +452,16 @@ def test_another_accounts_template_is_not_found(api: Api, eleven: FakeElevenLabs
     assert len(eleven.requests) == before
 
 
-def test_a_rate_card_must_be_the_accounts(api: Api, api_database: Database) -> None:
-    """One that is not is refused."""
+def test_a_rate_card_must_be_offered_to_the_account(api: Api, api_database: Database) -> None:
+    """The cards of the account's own timeline are not for choosing: an old one may be cheaper."""
     with api_database.begin() as connection:
-        mine = rate_cards.add(connection, api.account.id, per_minute=Decimal("0.1")).id
-        theirs = rate_cards.add(connection, api.other.id, per_minute=Decimal("0.1")).id
+        in_force = rate_cards.add(connection, api.account.id, per_minute=Decimal("0.1")).id
+        mine = rate_cards.add(connection, api.account.id, per_minute=Decimal("0.1"), offered=True).id
+        theirs = rate_cards.add(connection, api.other.id, per_minute=Decimal("0.1"), offered=True).id
     assert make(api, provider="agora", rateCard=mine)["rateCard"] == mine
-    refused = api.post(PATH, SHORTEST | {"rateCard": theirs})
-    assert (refused.status_code, refused.get_json()["code"]) == (400, "RATE_CARD_UNKNOWN")
+    for card in (in_force, theirs):
+        refused = api.post(PATH, SHORTEST | {"rateCard": card})
+        assert (refused.status_code, refused.get_json()["code"]) == (400, "RATE_CARD_UNKNOWN")
 
 
 # -- deleting

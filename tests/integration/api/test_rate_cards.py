@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -58,7 +59,21 @@ def test_defaults_are_those_of_the_command_line(api: Api) -> None:
         "decimals": 6,
         "rounding": "half_up",
         "from": None,
+        "offered": False,
     }
+
+
+def test_an_offered_card_is_in_force_nowhere(api: Api) -> None:
+    """It has no beginning, beside any other; only templates that choose it are charged by it."""
+    create(api)
+    offered = [create(api, offered=True, perMinute=price) for price in ("0.05", "0.06")]
+    assert [(one["offered"], one["from"]) for one in offered] == [(True, None)] * 2
+    with api.database.begin() as connection:
+        (card,) = rate_cards.in_force(connection, [api.account.id])[api.account.id]
+    assert card.per_minute == Decimal("0.10")
+    begun = {"perMinute": "1", "offered": True, "from": "2026-12-31T23:00:00Z"}
+    answer = api.post(path(api), begun, key=api.operator_key)
+    assert (answer.status_code, answer.get_json()["field"]) == (400, "from")
 
 
 def test_later_cards_begin_at_their_moment(api: Api) -> None:

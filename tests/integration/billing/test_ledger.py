@@ -110,11 +110,10 @@ def test_session_keeps_how_many_turns_were_told(
 
 
 def a_template_with_a_card(database: Database, account_id: str, *, per_minute: int) -> tuple[int, str]:
-    """A template with a rate card of its own, that begins long after every call of these tests."""
+    """A template that has chosen a rate card of its own."""
     ring = KeyRing("a passphrase for tests only, long enough to be taken")
     with database.begin() as connection:
-        late = datetime(2999, 1, 1, tzinfo=UTC)
-        card = rate_cards.add(connection, account_id, per_minute=Decimal(per_minute), effective_from=late)
+        card = rate_cards.add(connection, account_id, per_minute=Decimal(per_minute), offered=True)
         template = templates.create(
             connection,
             ring,

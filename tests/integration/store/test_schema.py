@@ -34,7 +34,7 @@ COLUMNS = {
     "duration_seconds billed_seconds unit_price exact amount currency steps created_at",
     "provider_keys": "account_id provider sealed_key created_at",
     "rate_cards": "id account_id per_minute currency initial_seconds increment_seconds connect_fee free_seconds "
-    "min_charge max_charge decimals rounding effective_from created_at",
+    "min_charge max_charge decimals rounding effective_from created_at offered",
     "sessions": "account_id id provider conversation_id template_id agent_id status started_at ended_at "
     "duration_seconds billed_seconds currency cost unrated_reason rate_card_id charge_sequence terminal_rank "
     "terminal_ms provider_cost_usd "

@@ -86,6 +86,15 @@ CREATE TABLE workspace_webhooks (
 );
 """
 
+CARDS: Final = """
+-- An offered card is not in force by itself: it is the price of the sessions of templates that choose it.
+ALTER TABLE rate_cards ADD offered boolean NOT NULL DEFAULT false;
+DROP INDEX rate_cards_from;
+DROP INDEX rate_cards_first;
+CREATE UNIQUE INDEX rate_cards_from ON rate_cards (account_id, effective_from) WHERE NOT offered;
+CREATE UNIQUE INDEX rate_cards_first ON rate_cards (account_id) WHERE effective_from IS NULL AND NOT offered;
+"""
+
 SOURCES: Final = """
 -- The events of a shared source belong to the account that their labels name; only an operator makes one.
 ALTER TABLE sources
@@ -128,5 +137,5 @@ CREATE UNIQUE INDEX agora_agents_agent ON agora_agents (account_id, agent_id);
 
 def upgrade() -> None:
     """Add it all."""
-    for script in (KEYS, AUDIT, AGENTS, SOURCES, SESSIONS, AGORA):
+    for script in (KEYS, AUDIT, AGENTS, CARDS, SOURCES, SESSIONS, AGORA):
         op.get_bind().exec_driver_sql(script)
