@@ -25,7 +25,7 @@ from relay.outbox import Outbox, keys
 from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import Settings
-from relay.store.database import migrate
+from relay.store.migrating import migrate
 
 # The measured process has a core for itself; everything else shares the other one.
 MEASURED_CORE = 0

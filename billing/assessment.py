@@ -16,13 +16,13 @@ from typing import Final, Literal
 from billing.cost import Charge, cost
 from billing.duration import Unrated, UnratedReason, billable_duration
 from billing.rates import RateCard
-from relay.calls import Ending, Facts
+from relay.calls import TRUST_KEY, Ending, Facts
 from relay.store.rate_cards import RateCardRow, card_at
 
 EntryKind = Literal["charge", "reversal"]
 
-# Which of one call's terminal events knows best. Retell's cost and duration may be final only after its analysis;
-# a customer's own `complete` knows less than the provider's signed word.
+# Which of one call's terminal events knows best, among those whose proofs are worth the same. Retell's cost and
+# duration may be final only after its analysis; a customer's own `complete` knows less than the provider's signed word.
 _RANKS: Final = {
     ("retell", "call_analyzed"): 3,
     ("retell", "call_ended"): 2,
@@ -33,14 +33,22 @@ _RANKS: Final = {
     ("canonical", "recording"): 3,
 }
 _RANK_UNKNOWN: Final = 2
+_RANK_COMPLETE: Final = _RANKS["elevenlabs", "complete"]
+# We measure it ourselves, and a call id may be handed in again with another file when repeats are forgotten.
+_RATED_ONCE: Final = "canonical"
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Authority:
-    """How much a terminal event's word counts: rated before unrated, then its rank, then the later acceptance."""
+    """How much a terminal event's word counts.
+
+    Rated before unrated; then the worth of its proof (relay.calls.TRUST_...), so that no account outdoes by its own
+    signature what a provider told us; then its rank, then the later acceptance.
+    """
 
     rated: bool
+    trust: int
     rank: int
     accepted_at_ms: int
 
@@ -94,20 +102,22 @@ def assess(
     """Decide what a terminal event does to the bill of its session.
 
     `cards` are the account's, in the order they begin; `own_card` is the template's, which comes before them whenever
-    it begins. `posted` is None when nothing was said of this session yet. `facts.call.ending` must be there.
+    it begins. `posted` is None when nothing was said of this session yet. `facts.call.ending` must be there. A
+    recording that was charged is never rated again.
     """
     ending = facts.call.ending
     if ending is None:
         raise ValueError("only an event that ends a call can be assessed")
+    if posted is not None and posted.charge is not None and facts.call.provider == _RATED_ONCE:
+        return Assessment(is_news=False, authority=posted.authority)
     started_at, ended_at = _moment(ending.started_at_ms), _moment(ending.ended_at_ms)
     rated_at = started_at or _moment(facts.call.occurred_at_ms) or at(facts.accepted_at_ms)
-    duration = billable_duration(ending)
+    duration = billable_duration(ending, provider=facts.call.provider)
     row = own_card or card_at(cards, rated_at)
     is_free = _is_free(ending)
     reason = duration.reason if isinstance(duration, Unrated) else UnratedReason.NO_RATE_CARD if row is None else None
     reason = None if is_free else reason
-    rank = _RANKS.get((facts.call.provider, facts.call.kind), _RANK_UNKNOWN)
-    authority = Authority(reason is None and not is_free, rank, facts.accepted_at_ms)
+    authority = Authority(reason is None and not is_free, facts.trust, _rank(facts), facts.accepted_at_ms)
     if posted is not None and posted.authority >= authority:
         return Assessment(is_news=False, authority=posted.authority)
     if is_free or isinstance(duration, Unrated) or row is None:
@@ -137,6 +147,14 @@ def assess(
         started_at=started_at,
         ended_at=ended_at,
     )
+
+
+def _rank(facts: Facts) -> int:
+    call = facts.call
+    if call.provider == "elevenlabs" and facts.trust == TRUST_KEY:
+        # Whoever has a template's secret may write ElevenLabs' form; it stays a `complete`.
+        return _RANK_COMPLETE
+    return _RANKS.get((call.provider, call.kind), _RANK_UNKNOWN)
 
 
 def _is_free(ending: Ending) -> bool:

@@ -13,7 +13,7 @@ from typing import Final
 from billing.money import ARITHMETIC, ZERO, BillingError, format_price, parse_number, round_money
 from billing.rates import RateCard
 
-# Thirty years. Real calls are held to a day by billing.duration; this keeps any number harmless here.
+# Thirty years. Real calls are held to three days by billing.duration; this keeps any number harmless here.
 _MAX_SECONDS: Final = 10**9
 _SECONDS_PER_MINUTE: Final = Decimal(60)
 # Six decimals of a price and two of a sixtieth: an amount with more than that goes on for ever, such as 0.10 / 60.

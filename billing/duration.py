@@ -5,17 +5,21 @@ Absent is not zero: a call without a usable duration is unrated and counted, nev
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Final
 
 from billing.money import ARITHMETIC, ZERO, parse_number
 from relay.calls import Ending
 
-# No provider lets a call run longer than a day; a longer one is an error in a clock or a unit.
+# A call that lasts longer is an error in a clock or a unit. No provider is known to let one run longer than a day but
+# Agora, whose sessions last 72 h at most (Agora docs, "Start a conversational AI agent").
 LONGEST_SECONDS: Final = 86_400
-# Providers hang up a little after the limit that an agent was given.
+LIMITS_SECONDS: Final[Mapping[str, int]] = MappingProxyType({"agora": 259_200})
+# Providers hang up a little after a limit, their own or the one that an agent was given.
 SLACK_SECONDS: Final = 300
 # Clocks and roundings differ by up to a second between a call's times and its duration.
 _TOLERANCE_SECONDS: Final = 1
@@ -57,12 +61,13 @@ class Unrated:
     reason: UnratedReason
 
 
-def billable_duration(ending: Ending, *, max_seconds: int | None = None) -> Duration | Unrated:
+def billable_duration(ending: Ending, *, provider: str, max_seconds: int | None = None) -> Duration | Unrated:
     """Choose the duration that a call is billed by.
 
     The provider's own duration wins over end - start, even when it is unusable: then somebody should look.
-    `max_seconds` is the limit the agent was given, if known; calls may exceed it by 300 s and never 24 h. A failed
-    call without any duration lasted 0 s; one with a duration is billed like any other, because providers bill it.
+    `max_seconds` is the limit the agent was given, if known; calls may exceed it by 300 s, and never what calls of
+    this provider may last: 24 h, at Agora 72 h and 300 s. A failed call without any duration lasted 0 s; one with a
+    duration is billed like any other, because providers bill it.
     """
     elapsed = _elapsed_seconds(ending)
     own = None
@@ -77,7 +82,7 @@ def billable_duration(ending: Ending, *, max_seconds: int | None = None) -> Dura
         seconds = ZERO
     if seconds < 0:
         return Unrated(UnratedReason.DURATION_NEGATIVE)
-    if seconds > _longest(max_seconds):
+    if seconds > _longest(provider, max_seconds):
         return Unrated(UnratedReason.DURATION_TOO_LONG)
     if own is not None:
         own = seconds = _whole_milliseconds(own)
@@ -95,8 +100,10 @@ def _elapsed_seconds(ending: Ending) -> Decimal | None:
     return ARITHMETIC.divide(Decimal(ending.ended_at_ms - ending.started_at_ms), _MS_PER_SECOND)
 
 
-def _longest(max_seconds: int | None) -> int:
-    return LONGEST_SECONDS if max_seconds is None else min(LONGEST_SECONDS, max_seconds + SLACK_SECONDS)
+def _longest(provider: str, max_seconds: int | None) -> int:
+    limit = LIMITS_SECONDS.get(provider)
+    longest = LONGEST_SECONDS if limit is None else limit + SLACK_SECONDS
+    return longest if max_seconds is None else min(longest, max_seconds + SLACK_SECONDS)
 
 
 def _differ(own: Decimal | None, elapsed: Decimal | None) -> bool:

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, text
 
 from billing.assessment import Assessment, Authority, Entry, Posted, assess, at
-from relay.calls import CallEvent, Facts, derived_session_id, unnamed_conversation
+from relay.calls import TRUST_PROVIDER, CallEvent, Facts, derived_session_id, unnamed_conversation
 from relay.errors import Conflict
 from relay.store import rate_cards
 
@@ -38,7 +38,8 @@ _FIND: Final = text("""
             ON s.conversation_id = w.conversation_id AND s.provider = w.provider AND s.account_id || '' = w.account_id
         UNION SELECT account_id, id FROM wanted
     )
-    SELECT s.account_id, s.provider, s.conversation_id, s.id, s.template_id, s.status, s.terminal_rank, s.terminal_ms,
+    SELECT s.account_id, s.provider, s.conversation_id, s.id, s.template_id, s.status,
+           s.terminal_rank, s.terminal_trust, s.terminal_ms,
            l.sequence, l.rate_card_id, l.started_at, l.duration_seconds, l.billed_seconds, l.unit_price, l.exact,
            l.amount, l.currency
     FROM (SELECT * FROM known ORDER BY account_id, id) k
@@ -52,15 +53,15 @@ _SESSION_COLUMNS: Final = """
     account_id text, provider text, conversation_id text, id bigint, template_id bigint, agent_id text, status text,
     started_at timestamptz, ended_at timestamptz, duration_seconds numeric, billed_seconds int, currency text,
     cost numeric, unrated_reason text, rate_card_id text, charge_sequence int, terminal_rank smallint,
-    terminal_ms bigint, provider_cost_usd numeric, provider_credits numeric, livemode boolean, completed_at timestamptz,
-    turn_count int, failure_code text
+    terminal_trust smallint, terminal_ms bigint, provider_cost_usd numeric, provider_credits numeric, livemode boolean,
+    completed_at timestamptz, turn_count int, failure_code text
 """
 
 _INSERT_SESSIONS: Final = text(f"""
     INSERT INTO sessions (account_id, provider, conversation_id, id, template_id, agent_id, status, started_at,
         ended_at, duration_seconds, billed_seconds, currency, cost, unrated_reason, rate_card_id, charge_sequence,
-        terminal_rank, terminal_ms, provider_cost_usd, provider_credits, livemode, completed_at, turn_count,
-        failure_code, created_at)
+        terminal_rank, terminal_trust, terminal_ms, provider_cost_usd, provider_credits, livemode, completed_at,
+        turn_count, failure_code, created_at)
     SELECT r.*, now() FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r({_SESSION_COLUMNS})
     ON CONFLICT DO NOTHING
 """)  # noqa: S608  the columns are constants
@@ -81,6 +82,7 @@ _UPDATE_SESSIONS: Final = text(f"""
         rate_card_id = CASE WHEN r.status IS NULL THEN s.rate_card_id ELSE r.rate_card_id END,
         charge_sequence = GREATEST(s.charge_sequence, r.charge_sequence),
         terminal_rank = CASE WHEN r.status IS NULL THEN s.terminal_rank ELSE r.terminal_rank END,
+        terminal_trust = CASE WHEN r.status IS NULL THEN s.terminal_trust ELSE r.terminal_trust END,
         terminal_ms = CASE WHEN r.status IS NULL THEN s.terminal_ms ELSE r.terminal_ms END,
         provider_cost_usd = COALESCE(r.provider_cost_usd, s.provider_cost_usd),
         provider_credits = COALESCE(r.provider_credits, s.provider_credits),
@@ -239,7 +241,10 @@ def _posted(row: Any) -> Posted | None:
             currency=row["currency"],
             steps=(),
         )
-    return Posted(authority=Authority(charged is not None, row["terminal_rank"], row["terminal_ms"]), charge=charged)
+    # NULL is of a version that knew of no trust. What it charged is taken back for nothing less than a provider's word.
+    trust = TRUST_PROVIDER if row["terminal_trust"] is None else row["terminal_trust"]
+    authority = Authority(charged is not None, trust, row["terminal_rank"], row["terminal_ms"])
+    return Posted(authority=authority, charge=charged)
 
 
 def _session_row(facts: Facts, session: _Session, assessment: Assessment) -> dict[str, Any]:
@@ -274,6 +279,7 @@ def _session_row(facts: Facts, session: _Session, assessment: Assessment) -> dic
             "rate_card_id": assessment.rate_card_id,
             "charge_sequence": max((entry.sequence for entry in assessment.entries), default=0),
             "terminal_rank": assessment.authority.rank,
+            "terminal_trust": assessment.authority.trust,
             "terminal_ms": assessment.authority.accepted_at_ms,
             "completed_at": assessment.ended_at or at(facts.accepted_at_ms),
         }

@@ -121,11 +121,6 @@ def round_money(amount: Decimal, *, decimals: int = MAX_DECIMALS, rounding: str 
     return rounded or rounded.copy_abs()
 
 
-def format_money(amount: Decimal, *, decimals: int = MAX_DECIMALS) -> str:
-    """Write an amount with exactly this many decimals and never an exponent; what is finer is rounded half up."""
-    return format(round_money(amount, decimals=decimals), "f")
-
-
 def format_price(amount: Decimal, currency: str) -> str:
     """Write a price with all of its decimals, at least as many as its currency is paid in: `0.10`, `0.0125`, `15`."""
     whole, _, fraction = format(amount.normalize(ARITHMETIC), "f").partition(".")

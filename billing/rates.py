@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Final
 
 from billing.money import MAX_DECIMALS, ROUNDINGS, BillingError, format_price, minor_unit, to_money
 
-# The increments that telephony sells, as initial/next seconds. Voice-AI vendors bill by the second: 1/1.
-PRESETS: Final[Mapping[str, tuple[int, int]]] = MappingProxyType({
-    "1/1": (1, 1),
-    "6/6": (6, 6),
-    "30/6": (30, 6),
-    "60/1": (60, 1),
-    "60/6": (60, 6),
-    "60/60": (60, 60),
-})  # fmt: skip
-
-# A day at this price, after the coarsest increment, still fits the ledger's NUMERIC(18,6).
+# The longest call at this price, three days, after the coarsest increment still fits the ledger's NUMERIC(18,6).
 _MAX_PRICE: Final = Decimal(100_000_000)
-# No call is billed for longer than a day.
+# No increment, and nothing that is free, is longer than a day.
 _MAX_SECONDS: Final = 86_400
 _set: Final = object.__setattr__  # the one way into a frozen class, also for its own __init__
 _INCREMENTS: Final = re.compile(r"([0-9]{1,5})/([0-9]{1,5})")

@@ -96,14 +96,14 @@ def read_body(
         raise EncodingRefused
     declared = _declared_length(environ)
     if declared is not None and declared > (max(limit_bytes, AUDIO_LIMIT_BYTES) if audio else limit_bytes):
-        raise BodyTooLarge
+        raise _too_large(limit_bytes)
     reading = _Reading(environ["wsgi.input"], declared, grow)
     reading.read(limit_bytes + 1)
     if reading.size > limit_bytes and audio and _AUDIO.match(reading.head):
         limit_bytes = max(limit_bytes, AUDIO_LIMIT_BYTES)
         reading.read(limit_bytes + 1)
     if reading.size > limit_bytes:
-        raise BodyTooLarge
+        raise _too_large(limit_bytes)
     if declared is not None and reading.size != declared:
         raise BadRequest("the body ended before its Content-Length", code="body_truncated")
     environ[_IS_READ] = True
@@ -117,6 +117,10 @@ def closing(environ: dict[str, Any]) -> dict[str, str]:
     """
     has_body = environ.get("HTTP_TRANSFER_ENCODING") or environ.get("CONTENT_LENGTH", "") not in ("", "0")
     return {"Connection": "close"} if has_body and _IS_READ not in environ else {}
+
+
+def _too_large(limit_bytes: int) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is larger than the {limit_bytes} bytes that this route takes")
 
 
 def _declared_length(environ: dict[str, Any]) -> int | None:

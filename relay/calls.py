@@ -23,6 +23,11 @@ MAX_FACT_CHARS: Final = 256
 SWITCHHOOK: Final = "switchhook"
 # NUL cannot be stored by Postgres; lone surrogates cannot be encoded by anything.
 _UNKEEPABLE = re.compile("[\x00\ud800-\udfff]")
+# What the proof of an event is worth where its account may have written it itself. By a template's secret or an API
+# key; by a source of the account's own, whose secret it knows; by a source whose secret only we or an operator know.
+TRUST_KEY: Final = 0
+TRUST_SOURCE: Final = 1
+TRUST_PROVIDER: Final = 2
 # Ids of sessions first seen in a webhook start here: above every sequence, below 2**53, exact in JSON numbers.
 DERIVED_SESSION_BASE: Final = 2**52
 
@@ -87,11 +92,13 @@ class CallEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, r
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={
     "event_id": "i", "account_id": "a", "call": "c", "session_id": "s", "accepted_at_ms": "t", "source_id": "o",
     "template_id": "m", "template_name": "n", "content_type": "y", "refetched": "r",
+    "trust": "v",
 }):  # fmt: skip
     """A call event with its place in Switchhook: frozen when it is accepted, the same on every attempt.
 
     The ids are empty only as the outbox keeps facts: it has them besides. `refetched`: the content is not the webhook's
-    own, but was fetched from the provider later.
+    own, but was fetched from the provider later. `trust`: one of TRUST_..., for billing; what an older version wrote
+    has the least.
     """
 
     event_id: str = ""
@@ -104,6 +111,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, renam
     template_name: str | None = None
     content_type: str = "application/json"
     refetched: bool = False
+    trust: int = TRUST_KEY
 
 
 def keepable(value: str, field: str) -> str:

@@ -69,12 +69,16 @@ def answered() -> Iterator[None]:
         raise Unavailable(f"Redis did not answer: {type(error).__name__}") from None
 
 
-def postgres_engine(settings: Settings, *, pool_size: int = 4) -> Engine:
-    """An engine that never logs SQL and never shows parameters in errors: both may hold a customer's data."""
+def postgres_engine(settings: Settings, *, pool_size: int = 4, wait_seconds: float = 30.0) -> Engine:
+    """An engine that never logs SQL and never shows parameters in errors: both may hold a customer's data.
+
+    `wait_seconds` is how long to wait for one of its connections while all are in use.
+    """
     return create_engine(
         settings.database_url,
         pool_size=pool_size,
         max_overflow=4,
+        pool_timeout=wait_seconds,
         pool_pre_ping=True,
         pool_recycle=1800,
         hide_parameters=True,

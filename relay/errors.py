@@ -4,10 +4,10 @@ SwitchhookError                      500 internal_error
 ├── SettingsError                    -   a variable is missing or makes no sense; raised at start only
 ├── StatementRefused                 500 statement_refused     Postgres would refuse it again (in relay.store.database)
 ├── EventIgnored                     200 event_ignored         a route that takes one type of event was sent another
-├── BadRequest                       400 bad_request           (names the field)
+├── BadRequest                       400 validation_error      (names the field)
 │   ├── PayloadError                 400 body_invalid          the provider's body lacks a fact that is needed
 │   ├── TargetRefused                400 target_refused        an address that must not be called (also a ValueError)
-│   ├── ValidationFailed             400 validation_error      names every field that is wrong
+│   ├── ValidationFailed             400 validation_error      names every field that is wrong, where there are several
 │   └── BillingError                 400 billing_value_invalid money, prices and rate cards (in billing.money)
 ├── Unauthorized                     401 signature_invalid
 ├── Forbidden                        403 insufficient_permissions
@@ -27,6 +27,7 @@ SwitchhookError                      500 internal_error
 │   ├── OverQuota                    503 over_quota            this account holds too many undelivered bytes
 │   ├── BodiesFull                   503 bodies_full           this process is reading too many large bodies
 │   ├── ContextBusy                  503 context_busy          too many agents wait for their answers
+│   ├── ApiBusy                      503 api_busy              too many requests of the API, or of one account, at once
 │   └── ProviderUnavailable          503 provider_unavailable  a provider's API does not answer, or is busy
 └── LoopDetected                     508 loop_detected         our own delivery came back to us
 
@@ -48,7 +49,7 @@ class SwitchhookError(Exception):
     retry_after_seconds: int | None = None
 
     def __init__(self, detail: str | None = None, *, code: str | None = None, field: str | None = None) -> None:
-        self.detail = detail or (type(self).__doc__ or "").strip()
+        self.detail = detail or (type(self).__doc__ or "").partition("\n\n")[0].strip()
         self.field = field
         if code is not None:
             self.code = code
@@ -69,10 +70,18 @@ class EventIgnored(SwitchhookError):
 
 
 class BadRequest(SwitchhookError):
-    """The request cannot be understood; the field that is wrong is named."""
+    """The request cannot be understood; the field that is wrong is named.
+
+    `issues` are the fields, unless the error has a code of its own, which says more.
+    """
 
     status = 400
-    code = "bad_request"
+    code = "validation_error"
+
+    def __init__(self, detail: str | None = None, *, code: str | None = None, field: str | None = None) -> None:
+        super().__init__(detail, code=code, field=field)
+        is_named = field is not None and self.code == BadRequest.code
+        self.issues: tuple[Issue, ...] = (Issue(field or "", self.detail, "value_error"),) if is_named else ()
 
 
 class PayloadError(BadRequest):
@@ -103,12 +112,10 @@ class Issue:
 class ValidationFailed(BadRequest):
     """The request has fields that are wrong; each is named."""
 
-    code = "validation_error"
-
     def __init__(self, issues: Sequence[Issue]) -> None:
+        said = "; ".join(f"{issue.path}: {issue.message}" if issue.path else issue.message for issue in issues)
+        super().__init__(said or None, field=issues[0].path or None if issues else None)
         self.issues = tuple(issues)
-        said = "; ".join(f"{issue.path}: {issue.message}" if issue.path else issue.message for issue in self.issues)
-        super().__init__(said or None, field=self.issues[0].path or None if self.issues else None)
 
 
 class Unauthorized(SwitchhookError):
@@ -172,13 +179,13 @@ class KeyReused(SwitchhookError):
 
 
 class RateLimited(SwitchhookError):
-    """This API key has made as many requests as it may in a minute; Retry-After says when to go on."""
+    """This API key, or its account, has made as many requests as it may in a minute; Retry-After says when to go on."""
 
     status = 429
     code = "rate_limited"
 
-    def __init__(self, *, retry_after_seconds: int) -> None:
-        super().__init__()
+    def __init__(self, detail: str | None = None, *, code: str | None = None, retry_after_seconds: int) -> None:
+        super().__init__(detail, code=code)
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -190,7 +197,7 @@ class NotImplementedYet(SwitchhookError):
 
 
 class BodyTooLarge(SwitchhookError):
-    """The body is larger than this route takes; raise SWITCHHOOK_MAX_BODY if it should be taken."""
+    """The body is larger than this route takes."""
 
     status = 413
     code = "body_too_large"
@@ -268,6 +275,13 @@ class BodiesFull(Unavailable):
     """This process is reading as many bytes of large bodies as it may; send it again."""
 
     code = "bodies_full"
+
+
+class ApiBusy(Unavailable):
+    """This account, or this server, works on as many requests at once as it may; send it again."""
+
+    code = "api_busy"
+    retry_after_seconds = 1
 
 
 class ContextBusy(Unavailable):

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from relay.errors import SwitchhookError, ValidationFailed
+from relay.errors import BadRequest, SwitchhookError
 
 PROBLEM_JSON: Final = "application/problem+json"
 JSON: Final = "application/json"
@@ -43,7 +43,7 @@ def problem(error: SwitchhookError) -> tuple[bytes, str]:
     }
     if error.field is not None:
         body["field"] = error.field
-    if isinstance(error, ValidationFailed):
+    if isinstance(error, BadRequest) and error.issues:
         body["issues"] = [issue.to_json() for issue in error.issues]
     return msgspec.json.encode(body), PROBLEM_JSON
 

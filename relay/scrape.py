@@ -16,6 +16,7 @@ from relay.directory import Mirror
 from relay.errors import Unavailable
 from relay.outbox import Audit, Outbox
 from relay.queues import OUTBOX_LANES
+from relay.request_ids import REQUEST_ID, new_request_id
 from relay.settings import Settings
 from relay.telemetry import metrics
 from relay.telemetry.access import require_token
@@ -89,4 +90,5 @@ def add_metrics(app: Flask, scrape: Scrape, settings: Settings) -> None:
     def metrics_page() -> Response:
         """Prometheus text format, for whoever may read it."""
         require_token(settings, request.headers.get("Authorization", ""))
-        return Response(scrape.text(), content_type=metrics.CONTENT_TYPE)
+        headers = {REQUEST_ID: new_request_id()}
+        return Response(scrape.text(), content_type=metrics.CONTENT_TYPE, headers=headers)

@@ -19,6 +19,8 @@ from relay.outbox import Admission, Outbox, Unit, Verdict
 from relay.outbox.outcomes import encode_facts
 from relay.queues import RELAY
 from relay.sealing import KeyRing, seal_event
+from relay.store import accounts, endpoints, templates
+from relay.store.database import Database
 from relay.store.endpoints import Endpoint
 from relay.store.ids import new_id
 
@@ -68,6 +70,20 @@ def trial(endpoint: Endpoint, ring: KeyRing, *, quota_bytes: int, template_name:
         quota_bytes=quota_bytes,
         units=(Unit(RELAY, endpoint.id),),
     )
+
+
+def trial_of(
+    database: Database, ring: KeyRing, *, account_id: str, endpoint_id: str, usual_quota_bytes: int
+) -> Admission:
+    """A test event for one of the account's endpoints. `usual_quota_bytes` is for accounts without their own quota.
+
+    Raises NotFound, Conflict `endpoint_disabled`, Unavailable.
+    """
+    with database.begin() as connection:
+        account = accounts.get(connection, account_id)
+        endpoint = endpoints.get(connection, ring, account_id=account_id, endpoint_id=endpoint_id)
+        name = templates.name_of(connection, account_id=account_id, template_id=endpoint.template_id)
+    return trial(endpoint, ring, quota_bytes=account.quota_bytes or usual_quota_bytes, template_name=name)
 
 
 def send(outbox: Outbox, admission: Admission) -> None:

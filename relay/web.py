@@ -13,10 +13,11 @@ from relay.agents.clients import Clients
 from relay.agents.sessions import Sessions
 from relay.agents.sync import Sync
 from relay.api.core.families import family_of
+from relay.api.core.gates import Gates
 from relay.api.core.idempotency import Idempotency
 from relay.api.core.limits import RateLimit
 from relay.api.core.services import Services
-from relay.api.core.serving import REQUEST_ID, add_operations, new_request_id
+from relay.api.core.serving import add_operations
 from relay.api.routes import operations
 from relay.bodies import closing
 from relay.connections import postgres_engine, redis_client
@@ -38,6 +39,7 @@ from relay.problems import envelope, retry_after
 from relay.provisioning import Provisioning
 from relay.queues import celery_app
 from relay.recordings.intake import RecordingIntake
+from relay.request_ids import REQUEST_ID, new_request_id
 from relay.scrape import Scrape, add_metrics
 from relay.sealing import KeyRing
 from relay.settings import Settings
@@ -48,8 +50,9 @@ from relay.telemetry.exchange import Exchange
 from relay.telemetry.publisher import Publisher
 
 CANARY_WEBHOOKS: Final = "/api/convagents/webhook/"
-# What the API works with, for whoever must close its connections.
-SERVICES: Final = "switchhook-services"
+_RESOURCES: Final = "switchhook-resources"
+# A Postgres that hangs holds its connections; whoever else wants one is told so while senders still wait.
+_POSTGRES_WAIT_SECONDS: Final = 3.0
 
 
 def create_app(settings: Settings | None = None) -> Flask:
@@ -60,7 +63,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     client = redis_client(settings, max_connections=settings.blocking_threads + 16)
     ring = KeyRing(settings.keys)
     mirror = Mirror(client, ring)
-    database = Database(postgres_engine(settings))
+    database = Database(postgres_engine(settings, wait_seconds=_POSTGRES_WAIT_SECONDS))
     directory = Directory(mirror, ring, database)
     outbox = Outbox(client)
     bell = Bell(celery_app(settings), client)
@@ -95,16 +98,23 @@ def create_app(settings: Settings | None = None) -> Flask:
         sync=sync,
         sessions=Sessions(database, ring, mirror, clients, sync),
         recordings=RecordingIntake(settings, ring, directory, commit=commits.commit),
+        gates=Gates(threads=settings.blocking_threads),
         limit=RateLimit(client, per_minute=settings.requests_per_minute),
         idempotency=Idempotency(client, ring),
         commit=commits.commit,
     )
-    app.extensions[SERVICES] = services
     add_operations(app, operations(), services)
     _add_health(app, client)
     add_metrics(app, Scrape(settings, Exchange(client), outbox, mirror), settings)
     app.register_error_handler(Exception, _answer_error)
+    app.extensions[_RESOURCES] = (caller, database, client)
     return app
+
+
+def close(app: Flask) -> None:
+    """Release the connections and threads of an application that serves no more. A process that ends need not."""
+    for resource in app.extensions[_RESOURCES]:
+        resource.close()
 
 
 def create_serving_app() -> Flask:
@@ -142,7 +152,7 @@ def _add_health(app: Flask, client: redis.Redis) -> None:
     @app.get("/livez")
     def livez() -> Response:
         """This process answers."""
-        return Response(b"ok\n", content_type="text/plain")
+        return _said(b"ok\n")
 
     @app.get("/readyz")
     def readyz() -> Response:
@@ -150,23 +160,28 @@ def _add_health(app: Flask, client: redis.Redis) -> None:
         try:
             client.ping()
         except redis.RedisError:
-            return Response(b"redis does not answer\n", status=503, content_type="text/plain")
-        return Response(b"ok\n", content_type="text/plain")
+            return _said(b"redis does not answer\n", status=503)
+        return _said(b"ok\n")
+
+
+def _said(text: bytes, *, status: int = 200) -> Response:
+    return Response(text, status=status, content_type="text/plain", headers={REQUEST_ID: new_request_id()})
 
 
 def _answer_error(error: Exception) -> Response:
     headers: dict[str, str] = {}
+    request_id = new_request_id()
     if isinstance(error, SwitchhookError):
         known = error
     elif isinstance(error, HTTPException):
         known = _HttpError(error)
         headers = {name: value for name, value in error.get_headers() if name == "Allow"}
     else:
-        logs.failure("request_failed", error)
+        logs.failure("request_failed", error, request_id=request_id)
         known = SwitchhookError()
     refuse = envelope if request.path.startswith(CANARY_WEBHOOKS) else family_of(request.path).refuse
     body, content_type = refuse(known)
-    headers |= {REQUEST_ID: new_request_id()} | retry_after(known) | closing(request.environ)
+    headers |= {REQUEST_ID: request_id} | retry_after(known) | closing(request.environ)
     return Response(body, status=known.status, content_type=content_type, headers=headers)
 
 

@@ -27,7 +27,8 @@ from relay.demo.embedded import (
 )
 from relay.settings import Settings
 from relay.store import partitions
-from relay.store.database import Database, migrate
+from relay.store.database import Database
+from relay.store.migrating import migrate
 from tests.leaks import content_leaks, nothing_leaks
 
 # Fixtures of every test, whatever its tier.

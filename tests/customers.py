@@ -79,6 +79,15 @@ class Customer:
         self._mirror.publish(self._database, self.id)
         return made
 
+    def provider_key(self, provider: str, key: str) -> None:
+        """A key of the account's own at a provider."""
+        self._provisioning.put_provider_key(account_id=self.id, provider=provider, key=key)
+
+    def grant(self, provider: str, *object_ids: str) -> None:
+        """Let the account use these with the operator's key at a provider."""
+        for object_id in object_ids:
+            self._provisioning.add_grant(account_id=self.id, provider=provider, object_id=object_id)
+
     def session(self, template_id: int) -> int:
         """A session that is opened before its call, as the API opens it; its id."""
         with self._database.begin() as connection:

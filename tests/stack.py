@@ -27,8 +27,9 @@ from relay.queues import BILLING, OUTBOX_LANES, RECORDINGS, RELAY
 from relay.settings import Settings
 from relay.store import charges, deliveries, sessions
 from relay.store.charges import Charge
-from relay.store.database import Database, migrate
+from relay.store.database import Database
 from relay.store.deliveries import Delivery
+from relay.store.migrating import migrate
 from relay.store.sessions import Session
 from tests.customers import Customer, Customers
 from tests.processes import READY_SECONDS, ManagedProcess

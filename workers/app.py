@@ -22,7 +22,9 @@ from celery.signals import setup_logging, worker_ready, worker_shutdown, worker_
 
 from relay import memory, queues
 from relay.agents.clients import Clients
+from relay.agents.rounds import WebhookRounds
 from relay.agents.sync import Sync
+from relay.agents.webhooks import WorkspaceWebhooks
 from relay.connections import postgres_engine, redis_client
 from relay.directory import Directory, Mirror
 from relay.errors import NotFound, Unavailable
@@ -32,7 +34,7 @@ from relay.outbox.ring import Bell, unmute
 from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import Settings
-from relay.store import endpoints
+from relay.store import audit
 from relay.store.database import Database
 from relay.telemetry import logs, port
 from relay.telemetry.publisher import Publisher
@@ -42,6 +44,7 @@ from workers.charge import ChargeLane
 from workers.crew import Crew
 from workers.deliver import DeliveryThread
 from workers.lane import Lane
+from workers.lost import find_what_was_lost
 from workers.record import RecordLane
 from workers.recordings import recordings_crew
 
@@ -49,8 +52,6 @@ _SWEEP_SECONDS: Final = 10.0
 # Conversations whose agents are given up in one turn of upkeep.
 _IDLE_MOST: Final = 100
 _UNUSED_MOST: Final = 100
-# How the audit names what happens by itself.
-_ACTOR: Final = "upkeep"
 # What this process settles is recorded at once; what only others have done, by the tick.
 _RECORD_SECONDS: Final = 2.0
 
@@ -73,8 +74,11 @@ class Worker:
         self.mirror = Mirror(self.client, self.ring)
         clients = Clients(settings, self.database, self.ring)
         self.sync = Sync(settings, self.database, self.ring, self.mirror, clients)
+        webhooks = WorkspaceWebhooks(settings, self.database, self.ring, self.mirror)
+        self.rounds = WebhookRounds(self.database, webhooks, clients)
         self.outbox = Outbox(self.client)
-        self.provisioning = Provisioning(settings, self.database, self.ring, self.mirror, self.outbox)
+        provisioning = Provisioning(settings, self.database, self.ring, self.mirror, self.outbox)
+        self.provisioning = provisioning.acting_as(audit.UPKEEP)
         # The audit looks at every line: one process in several may have that to do.
         self._audit_alarm = AuditAlarm(self.outbox) if queues.RELAY in lanes else None
         self._bell = Bell(app, self.client)
@@ -145,9 +149,7 @@ class Worker:
         """The endpoint answered 410: disable it for good. Raises Unavailable, and is then told again."""
         logs.alarm("endpoint_gone", account_id=account_id, endpoint_id=endpoint_id)
         try:
-            with self.database.begin() as connection:
-                endpoints.set_state(connection, account_id=account_id, endpoint_id=endpoint_id, state="gone")
-            self.mirror.publish(self.database, account_id)
+            self.provisioning.close_gone_endpoint(account_id=account_id, endpoint_id=endpoint_id)
         except NotFound:
             logs.warning("endpoint_unknown", endpoint_id=endpoint_id)
 
@@ -204,12 +206,13 @@ def _add_tasks(app: Celery, worker: Worker) -> None:
         queues.PARTITIONS: partial(upkeep.make_partitions, worker.database),
         queues.RETENTION: partial(upkeep.drop_old_records, worker.database),
         queues.REWRITE: partial(upkeep.rewrite_append_only_file, worker.client),
-        queues.LOST: partial(upkeep.find_lost_deliveries, worker.client, worker.database),
+        queues.LOST: partial(find_what_was_lost, worker.client, worker.database),
         queues.MIRROR: partial(upkeep.mirror_configuration, worker.mirror, worker.database),
         queues.AGENTS: partial(upkeep.sync_agents, worker.sync, worker.mirror, worker.database),
+        queues.WEBHOOKS: partial(upkeep.look_after_webhooks, worker.rounds),
         queues.CONVERSATIONS: partial(worker.provisioning.retire_idle_conversations, _IDLE_MOST),
         queues.ABANDONED: partial(upkeep.abandon_sessions, worker.database),
-        queues.ENDPOINTS: partial(worker.provisioning.acting_as(_ACTOR).close_unused_endpoints, _UNUSED_MOST),
+        queues.ENDPOINTS: partial(worker.provisioning.close_unused_endpoints, _UNUSED_MOST),
         queues.EXPIRY: partial(expiry.end_what_is_over, worker.mirror, worker.database, worker.ring),
     }
     for name, job in jobs.items():

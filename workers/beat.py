@@ -25,6 +25,7 @@ _SCHEDULE: Final = {
     queues.RECORD_TASK: timedelta(seconds=10),
     queues.MEASURE: timedelta(seconds=10),
     queues.AGENTS: timedelta(seconds=15),
+    queues.WEBHOOKS: timedelta(minutes=1),
     queues.MIRROR: timedelta(minutes=1),
     queues.EXPIRY: timedelta(minutes=1),
     queues.PARTITIONS: timedelta(hours=1),

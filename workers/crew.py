@@ -20,9 +20,10 @@ class Crew:
         before_look: Callable[[], None],
         stopping: threading.Event,
         size: int,
+        tick_seconds: float,
     ) -> None:
         self._stopping = stopping
-        self._lanes = [Lane(name, step, before_look=before_look) for _ in range(size)]
+        self._lanes = [Lane(name, step, before_look=before_look, tick_seconds=tick_seconds) for _ in range(size)]
 
     def start(self) -> None:
         """Begin."""

@@ -5,16 +5,12 @@ The API looks at the clock itself. The ingress and the courier know a configurat
 
 from __future__ import annotations
 
-from typing import Final
-
 from relay.directory import Mirror
 from relay.errors import NotFound
 from relay.sealing import KeyRing
 from relay.store import accounts, audit, endpoints, shown
 from relay.store.database import Database
 from relay.telemetry import logs
-
-_ACTOR: Final = "upkeep"
 
 
 def end_what_is_over(mirror: Mirror, database: Database, ring: KeyRing) -> int:
@@ -41,10 +37,10 @@ def _revoke(database: Database, account_id: str) -> int:
             audit.record(
                 connection,
                 account_id=account_id,
-                actor=_ACTOR,
+                actor=audit.UPKEEP,
                 action="key.expired",
                 object_id=key.id,
-                after=shown.api_key(key),
+                after=shown.unused_key(key),
             )
     return len(revoked)
 
@@ -56,7 +52,7 @@ def _end_overlap(database: Database, ring: KeyRing, account_id: str, endpoint_id
             audit.record(
                 connection,
                 account_id=account_id,
-                actor=_ACTOR,
+                actor=audit.UPKEEP,
                 action="endpoint.overlap_ended",
                 object_id=endpoint_id,
                 before=shown.endpoint(before),

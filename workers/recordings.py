@@ -41,6 +41,8 @@ DEADLINE_SECONDS: Final = 90.0
 LEASE_MS: Final = 120_000
 # Recordings at once in one process, and of one account: what hangs, hangs in its share.
 SLOTS: Final = 4
+# An idle lane is looked at this often, by whichever thread comes first: what a lost bell costs. A recording has time.
+LOOK_SECONDS: Final = 1.5
 _ACCOUNT_SLOTS: Final = 2
 # While other recordings hold the memory; and when an operator must mend something, such as a key that is missing.
 _FULL_WAIT_MS: Final = 5_000
@@ -71,6 +73,7 @@ class RecordingLane:
         measure: Measure,
         *,
         on_accepted: Callable[[Accepted], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outbox = outbox
         self._directory = directory
@@ -81,6 +84,8 @@ class RecordingLane:
         self._lock = threading.Lock()
         self._accounts: Counter[str] = Counter()
         self._is_expected = True
+        self._clock = clock
+        self._looked_at = -LOOK_SECONDS
 
     def expect(self) -> None:
         """A bell was rung: look at the lane itself."""
@@ -88,12 +93,14 @@ class RecordingLane:
 
     def step(self) -> bool:
         """Work on one call; True if there may be more. Raises Unavailable when Redis is away."""
-        if not self._is_expected and not self._outbox.is_due(RECORDINGS):
+        if not self._is_due():
             return False
         with self._lock:
+            self._is_expected = False
             full = tuple(account for account, count in self._accounts.items() if count >= _ACCOUNT_SLOTS)
             claims = self._outbox.claim(RECORDINGS, Room(1, full_accounts=full), alone=True, content=True)
-            self._is_expected = False
+            # Where there was one there may be more: who was woken by the same bell claims without asking.
+            self._is_expected = self._is_expected or bool(claims.units)
             self._accounts.update(claim.account_id for claim in claims.units)
         self._directory.saw(claims.config_version)
         for claim in claims.units:
@@ -106,6 +113,17 @@ class RecordingLane:
             finally:
                 self._left(claim.account_id)
         return bool(claims.units)
+
+    def _is_due(self) -> bool:
+        """Whether to look at the lane itself. Redis is asked once for all who wait, not by each of them."""
+        if self._is_expected:
+            return True
+        with self._lock:
+            now = self._clock()
+            if now - self._looked_at < LOOK_SECONDS:
+                return False
+            self._looked_at = now
+        return self._outbox.is_due(RECORDINGS)
 
     def _left(self, account_id: str) -> None:
         with self._lock:
@@ -214,4 +232,4 @@ def recordings_crew(
         lane.expect()
         unmute(client, RECORDINGS)
 
-    return Crew(RECORDINGS, lane.step, before_look=rung, stopping=stopping, size=SLOTS)
+    return Crew(RECORDINGS, lane.step, before_look=rung, stopping=stopping, size=SLOTS, tick_seconds=LOOK_SECONDS)

@@ -9,6 +9,7 @@ from typing import Final
 
 import redis
 
+from relay.agents.rounds import WebhookRounds
 from relay.agents.sync import Sync
 from relay.connections import answered
 from relay.directory import Mirror
@@ -31,6 +32,7 @@ _REWRITE_AGAIN: Final = timedelta(hours=1)
 _REWRITTEN: Final = keys.PREFIX + "rewritten"
 # More than a turn has time for.
 _AGENTS_MOST: Final = 100
+_WEBHOOKS_MOST: Final = 200
 
 
 def end_events(outbox: Outbox) -> int:
@@ -131,10 +133,21 @@ def mirror_configuration(mirror: Mirror, database: Database) -> int:
     # First, because accounts that cannot be read end this.
     with database.begin() as connection:
         mirror.note_disabled_endpoints(endpoints.count_disabled(connection))
+    restored = mirror.conversations.publish_all(database)
+    if restored:
+        logs.info("conversations_mirrored", count=restored)
     mirrored = mirror.publish_all(database)
     if mirrored:
         logs.info("configuration_mirrored", count=mirrored)
     return mirrored
+
+
+def look_after_webhooks(rounds: WebhookRounds) -> int:
+    """See that the webhooks by which ElevenLabs reports calls are there and on. Raises Unavailable.
+
+    Returns how many were looked at.
+    """
+    return rounds.due(_WEBHOOKS_MOST)
 
 
 def sync_agents(sync: Sync, mirror: Mirror, database: Database) -> int:

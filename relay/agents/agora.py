@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, NoReturn
 
+from msgspec.structs import replace
+
 from relay.agents.clients import Clients
 from relay.directory import Mirror
 from relay.errors import BadRequest, Conflict, NotFound, ProviderFailed, SwitchhookError
@@ -22,7 +24,7 @@ from relay.providers.rest.agora import Started, State, Told
 from relay.store import agora_agents, sessions
 from relay.store.agora_agents import STOPPED, AgoraPage
 from relay.store.database import Database
-from relay.store.sessions import AWAITED
+from relay.store.sessions import AWAITED, Session
 from relay.telemetry import logs
 
 STATES: Final = {
@@ -42,17 +44,23 @@ _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,256}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JoinedAgent:
-    """An agent that joined, and the session that it is."""
+    """An agent that joined, and the session that it is: as it will be recorded, if Postgres is away meanwhile."""
 
-    session_id: int
+    session: Session
     started: Started
+
+    @property
+    def session_id(self) -> int:
+        """The session's id."""
+        return self.session.id
 
 
 class AgoraAgents:
     """Starts and steers agents. Every method raises NotFound, Conflict, ProviderFailed and Unavailable.
 
     Calls are made with the account's own key where it has stored one, else with ours: ProviderNotConfigured without
-    either. Agents of other accounts, and other projects, are not found.
+    either, and with ours Forbidden `project_not_granted` for a project that is not granted to the account. Agents of
+    other accounts, and other projects, are not found.
     """
 
     def __init__(self, database: Database, mirror: Mirror, clients: Clients) -> None:
@@ -78,12 +86,13 @@ class AgoraAgents:
         session has failed, with the error's code, and nothing is charged.
         """
         _checked(appid)
-        client = self._clients.agora(account_id)
+        client = self._clients.agora(account_id, about=(appid,))
         channel = str(properties["channel"])
         with self._database.begin() as connection:
-            session_id = sessions.create(
+            session = sessions.create(
                 connection, account_id=account_id, provider=NAME, template_id=template_id, metadata=metadata
-            ).id
+            )
+            session_id = session.id
             agora_agents.claim(
                 connection, account_id=account_id, appid=appid, name=name, channel=channel, session_id=session_id
             )
@@ -98,12 +107,14 @@ class AgoraAgents:
         except SwitchhookError as error:
             self._fail(account_id, session_id, error)
         self._note(account_id, session_id, started)
-        return JoinedAgent(session_id=session_id, started=started)
+        # Not read again: an agent that has joined is answered whether or not Postgres still is there.
+        known = replace(session, conversation_id=started.agent_id, agent_id=started.agent_id)
+        return JoinedAgent(session=known, started=started)
 
     def leave(self, account_id: str, appid: str, agent_id: str) -> None:
         """Have an agent leave; its session ends when Agora says that it has."""
         session_id = self._session_of(account_id, appid, agent_id)
-        client = self._clients.agora(account_id)
+        client = self._clients.agora(account_id)  # whatever is granted by now: what has begun must be able to end
         try:
             with _told():
                 client.leave(appid, agent_id)
@@ -117,25 +128,25 @@ class AgoraAgents:
         self._session_of(account_id, appid, agent_id)
         kept = {name: value for name, value in properties.items() if name != "labels"}
         with _told():
-            return self._clients.agora(account_id).update(appid, agent_id, kept)
+            return self._clients.agora(account_id, about=(appid,)).update(appid, agent_id, kept)
 
     def interrupt(self, account_id: str, appid: str, agent_id: str) -> Told:
         """Stop an agent's speech and thought."""
         self._session_of(account_id, appid, agent_id)
         with _told():
-            return self._clients.agora(account_id).interrupt(appid, agent_id)
+            return self._clients.agora(account_id, about=(appid,)).interrupt(appid, agent_id)
 
     def speak(self, account_id: str, appid: str, agent_id: str, words: Mapping[str, Any]) -> Told:
         """Have an agent say something. What it is to say is content: it is passed on and not kept."""
         self._session_of(account_id, appid, agent_id)
         with _told():
-            return self._clients.agora(account_id).speak(appid, agent_id, words)
+            return self._clients.agora(account_id, about=(appid,)).speak(appid, agent_id, words)
 
     def status(self, account_id: str, appid: str, agent_id: str) -> State:
         """How an agent is, by Agora's word. The name of one that is over can be used again."""
         session_id = self._session_of(account_id, appid, agent_id)
         with _told():
-            state = self._clients.agora(account_id).status(appid, agent_id)
+            state = self._clients.agora(account_id, about=(appid,)).status(appid, agent_id)
         if state.status in _OVER:
             self._release(account_id, session_id)
         return state

@@ -6,22 +6,26 @@ the provider does not take it, the session has failed with the error's code, and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 from relay.agents.agora import AgoraAgents
 from relay.agents.clients import Clients
+from relay.agents.prompting import prompted
 from relay.agents.sync import Sync
 from relay.agents.tools import SESSION_VARIABLE
 from relay.directory import Mirror
 from relay.errors import BadRequest, Conflict, NotFound, SwitchhookError, Unavailable
 from relay.providers.rest import agora
+from relay.providers.rest.retell import WebCall, WebCallVersion
 from relay.sealing import KeyRing
-from relay.store import sessions, templates, voice_agents
+from relay.store import conversations, sessions, templates, voice_agents
 from relay.store.database import Database
 from relay.store.sessions import AWAITED, Session
 from relay.store.templates import Template
+from relay.store.transfers import transferred_to
 
 # A signed URL of ElevenLabs opens one conversation within this time (ElevenLabs docs, "Signed URLs").
 SIGNED_URL_SECONDS: Final = 900
@@ -38,13 +42,22 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WebCallWish:
+    """What goes to Retell beside the agent when a web call is begun, and for which of its web clients."""
+
+    metadata: Mapping[str, Any] | None = field(default=None, repr=False)
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    more: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    version: WebCallVersion = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Started:
     """A pending session, and what opens it: by provider a signed URL, a Retell web call, or an agent that joined."""
 
     session: Session
     signed_url: str | None = field(default=None, repr=False)
-    call_id: str | None = None
-    access_token: str | None = field(default=None, repr=False)
+    web_call: WebCall | None = None
     agent: agora.Started | None = None
 
     @property
@@ -54,7 +67,10 @@ class Started:
 
 
 class Sessions:
-    """Starts sessions. Every method raises NotFound, Conflict, ProviderFailed and Unavailable."""
+    """Starts sessions. Every method raises NotFound, Conflict, ProviderFailed and Unavailable.
+
+    And Forbidden, where it is the operator's key that is used, for agents and projects that the account may not use.
+    """
 
     def __init__(self, database: Database, ring: KeyRing, mirror: Mirror, clients: Clients, sync: Sync) -> None:
         self._database = database
@@ -83,49 +99,59 @@ class Sessions:
             raise BadRequest("templates for Agora, and no others, are started with agora", field="agora")
         if channel is not None:
             return self._join(template, channel, metadata=metadata)
-        agent_id = template.agent_id if template.provider == "retell" else self._ready_agent(template)
-        if agent_id is None:
-            raise Conflict("this template has no agent", code="agent_missing")
+        if template.provider == "retell":
+            session, call = self._call(template, WebCallWish(), metadata=metadata, text_only=text_only)
+            return Started(session=session, web_call=call)
+        agent_id = _present(self._ready_agent(template))
+        client = self._clients.elevenlabs(account_id, about=_agents_of(template, agent_id))
+        session = self._new(template, agent_id, metadata=metadata, text_only=text_only)
+        with self._beginning(session):
+            signed_url = client.signed_url(agent_id)
+        return Started(session=session, signed_url=signed_url)
+
+    def start_web_call(self, *, account_id: str, agent_id: str, wish: WebCallWish) -> tuple[Session, WebCall]:
+        """Start a session of the template that has this agent at Retell, with the call's metadata as its own.
+
+        Raises NotFound for every other agent.
+        """
         with self._database.begin() as connection:
-            session = sessions.create(
-                connection,
-                account_id=account_id,
-                provider=template.provider,
-                template_id=template.id,
-                agent_id=agent_id,
-                metadata=metadata,
-                text_only=text_only,
-            )
-        try:
-            self._mirror.remember_session(account_id, session.id, template.id, lifetime=AWAITED)
-            if template.provider == "retell":
-                return self._call(session, agent_id)
-            return Started(session=session, signed_url=self._clients.elevenlabs(account_id).signed_url(agent_id))
-        except SwitchhookError as error:
-            self._fail(session, error)
+            template_id = templates.id_of_agent(connection, account_id=account_id, provider="retell", agent_id=agent_id)
+            if template_id is None:
+                raise NotFound("this account has no agent by this id")
+            template = templates.get(connection, self._ring, account_id=account_id, template_id=template_id)
+        return self._call(template, wish, metadata=wish.metadata)
 
     def signed_url(self, *, account_id: str, agent_id: str, session_id: int | None = None) -> str:
         """A URL that opens a conversation with an agent of one of the account's templates at ElevenLabs.
 
-        Raises NotFound for every other agent, and for a session that is not this account's.
+        The ingress knows the agent for as long as that conversation may last. Raises NotFound for every other agent,
+        and for a session that is not this account's.
         """
         with self._database.begin() as connection:
             if session_id is not None:
                 sessions.get(connection, account_id=account_id, session_id=session_id)
-            if not templates.has_agent(connection, account_id=account_id, provider="elevenlabs", agent_id=agent_id):
+            known = templates.id_of_agent(connection, account_id=account_id, provider="elevenlabs", agent_id=agent_id)
+            if known is None:
                 raise NotFound("this account has no agent by this id")
-        return self._clients.elevenlabs(account_id).signed_url(agent_id)
+            template = templates.get(connection, self._ring, account_id=account_id, template_id=known, with_hidden=True)
+            behind = conversations.awaited(connection, agent_id=agent_id)
+        client = self._clients.elevenlabs(account_id, about=_agents_of(template, agent_id))
+        for one in behind:
+            self._mirror.conversations.remember(one.account_id, one.template, lifetime=AWAITED)
+        return client.signed_url(agent_id)
 
     def _ready_agent(self, template: Template) -> str | None:
-        """The agent as the template wants it, tried once more if it is not there yet."""
+        """The agent as the template wants it, tried once more if it is not there yet, or is where another key leads."""
+        _, key = self._clients.elevenlabs_keyed(template.account_id)
         with self._database.begin() as connection:
             known = voice_agents.get(connection, account_id=template.account_id, template_id=template.id)
-            if known is None and template.agent_id is None:
+            is_brought = not known.created_here if known else template.agent_id is not None
+            if is_brought or (known and known.status == "synced" and known.made_with == key):
+                return template.agent_id
+            if known is None or known.status == "synced":
                 voice_agents.want(
                     connection, account_id=template.account_id, template_id=template.id, provider=template.provider
                 )
-            elif known is None or known.status == "synced":
-                return template.agent_id
         state = self._sync.template(template.account_id, template.id)
         if state.status == "failed":
             raise Conflict(
@@ -136,10 +162,21 @@ class Sessions:
             raise Unavailable("the provider does not have this template's agent yet", code="agent_not_ready")
         return state.agent_id
 
-    def _call(self, session: Session, agent_id: str) -> Started:
-        variables = Started(session=session).variables
-        client = self._clients.retell(session.account_id)
-        call = client.create_web_call(agent_id, metadata=variables, dynamic_variables=variables)
+    def _call(
+        self, template: Template, wish: WebCallWish, *, metadata: Mapping[str, Any] | None, text_only: bool = False
+    ) -> tuple[Session, WebCall]:
+        agent_id = _present(template.agent_id)
+        client = self._clients.retell(template.account_id, about=(agent_id,))
+        session = self._new(template, agent_id, metadata=metadata, text_only=text_only)
+        named = Started(session=session).variables
+        with self._beginning(session):
+            call = client.create_web_call(
+                agent_id,
+                metadata={**(wish.metadata or {}), **named},
+                dynamic_variables={**wish.variables, **named},
+                more=wish.more,
+                version=wish.version,
+            )
         with self._database.begin() as connection:
             sessions.begun(
                 connection,
@@ -148,23 +185,52 @@ class Sessions:
                 conversation_id=call.call_id,
                 status="pending",
             )
-        return Started(session=session, call_id=call.call_id, access_token=call.access_token)
+        return session, call
 
     def _join(self, template: Template, channel: Channel, *, metadata: Mapping[str, Any] | None) -> Started:
         joined = AgoraAgents(self._database, self._mirror, self._clients).join(
             template.account_id,
             channel.appid,
             channel.name,
-            channel.properties,
+            prompted(template, channel.properties),
             more=channel.more,
             template_id=template.id,
             metadata=metadata,
         )
-        with self._database.begin() as connection:
-            session = sessions.get(connection, account_id=template.account_id, session_id=joined.session_id)
-        return Started(session=session, agent=joined.started)
+        return Started(session=joined.session, agent=joined.started)
 
-    def _fail(self, session: Session, error: SwitchhookError) -> NoReturn:
+    def _new(
+        self, template: Template, agent_id: str, *, metadata: Mapping[str, Any] | None, text_only: bool
+    ) -> Session:
         with self._database.begin() as connection:
-            sessions.fail(connection, account_id=session.account_id, session_id=session.id, code=error.code)
-        raise error
+            return sessions.create(
+                connection,
+                account_id=template.account_id,
+                provider=template.provider,
+                template_id=template.id,
+                agent_id=agent_id,
+                metadata=metadata,
+                text_only=text_only,
+            )
+
+    @contextmanager
+    def _beginning(self, session: Session) -> Iterator[None]:
+        """Have the ingress know the session; what keeps it from beginning ends it."""
+        try:
+            self._mirror.remember_session(session.account_id, session.id, session.template_id, lifetime=AWAITED)
+            yield
+        except SwitchhookError as error:
+            with self._database.begin() as connection:
+                sessions.fail(connection, account_id=session.account_id, session_id=session.id, code=error.code)
+            raise
+
+
+def _agents_of(template: Template, agent_id: str) -> tuple[str, ...]:
+    """Whom somebody who calls this agent may come to speak with."""
+    return (agent_id, *transferred_to(template.config))
+
+
+def _present(agent_id: str | None) -> str:
+    if agent_id is None:
+        raise Conflict("this template has no agent", code="agent_missing")
+    return agent_id

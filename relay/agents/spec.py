@@ -19,12 +19,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal, get_args
 
-from relay.agents.tools import SESSION_VARIABLE, marker, session_placeholder
+from relay.agents.tools import SESSION_VARIABLE, session_placeholder
 from relay.store.templates import Template
 
-BUILT_IN_TOOLS: Final = (
+BuiltInTool = Literal[
     "end_call",
     "language_detection",
     "transfer_to_agent",
@@ -32,7 +32,8 @@ BUILT_IN_TOOLS: Final = (
     "skip_turn",
     "play_keypad_touch_tone",
     "voicemail_detection",
-)
+]
+BUILT_IN_TOOLS: Final[tuple[BuiltInTool, ...]] = get_args(BuiltInTool)
 # These do nothing without somebody to transfer to, and ElevenLabs refuses them without `params.transfers`.
 _TRANSFERS: Final = ("transfer_to_agent", "transfer_to_number")
 _DEFAULT_TOOLS: Final = ({"name": "end_call"},)
@@ -44,8 +45,11 @@ _DAY: Final = timedelta(days=1)
 Json = dict[str, Any]
 
 
-def agent(template: Template, *, webhook_id: str, tool_ids: Sequence[str], retention: timedelta) -> Json:
-    """The body that makes or changes the agent. `retention` is how long content is kept unless the template says."""
+def agent(template: Template, *, marker: str, webhook_id: str, tool_ids: Sequence[str], retention: timedelta) -> Json:
+    """The body that makes or changes the agent.
+
+    `marker` is the tag that says whose it is; `retention` is how long content is kept unless the template says.
+    """
     config = template.config
     tag = config.get("tag")
     placeholders = {SESSION_VARIABLE: session_placeholder(template)}
@@ -79,7 +83,7 @@ def agent(template: Template, *, webhook_id: str, tool_ids: Sequence[str], reten
                 }
             },
         },
-        "tags": [marker(template.account_id, template.id), *([tag] if tag else [])],
+        "tags": [marker, *([tag] if tag else [])],
     }
 
 
@@ -99,7 +103,7 @@ def _prompt(template: Template, tool_ids: Sequence[str]) -> Json:
     for tool in _listed_tools(config):
         if not _is_empty_transfer(tool):
             built_in[tool["name"]] = _built_in(tool)
-    prompt: Json = {"prompt": _script(template), "tool_ids": list(tool_ids), "built_in_tools": built_in}
+    prompt: Json = {"prompt": script(template), "tool_ids": list(tool_ids), "built_in_tools": built_in}
     # ElevenLabs names models without their makers, and in the makers' own words: llmProvider is implied.
     return prompt | _given(llm=config.get("llmModel"))
 
@@ -119,7 +123,7 @@ def _is_empty_transfer(tool: Mapping[str, Any]) -> bool:
     return tool["name"] in _TRANSFERS and not (tool.get("params") or {}).get("transfers")
 
 
-def _script(template: Template) -> str:
+def script(template: Template) -> str:
     """The system prompt; an interview's questions follow it as a numbered list."""
     written: str = template.config.get("systemPrompt") or ""
     questions = template.config.get("questions") or []

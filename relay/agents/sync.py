@@ -14,16 +14,24 @@ from typing import Final
 
 from relay.agents import spec
 from relay.agents.clients import Clients
-from relay.agents.tools import marker, tool_prefix, tools
+from relay.agents.tools import tool_prefix
 from relay.agents.webhooks import WorkspaceWebhooks
+from relay.agents.workspaces import Workspaces, put_tools
 from relay.directory import Mirror
-from relay.errors import NotFound, ProviderFailed, ProviderNotConfigured, ProviderUnavailable, Unavailable
-from relay.providers.rest.elevenlabs import ElevenLabs, Tool
+from relay.errors import (
+    Forbidden,
+    NotFound,
+    ProviderFailed,
+    ProviderNotConfigured,
+    ProviderUnavailable,
+    Unavailable,
+)
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import templates, voice_agents
 from relay.store.database import Database
 from relay.store.templates import Template
+from relay.store.transfers import transferred_to
 from relay.store.voice_agents import AgentStatus, VoiceAgent
 from relay.telemetry import logs
 
@@ -56,7 +64,10 @@ class Sync:
         self._mirror = mirror
         self._clients = clients
         self._webhooks = WorkspaceWebhooks(settings, database, ring, mirror)
+        self._workspaces = Workspaces(database, ring, clients)
         self._turn = threading.Lock()
+        # The accounts that upkeep has served since all others had their turn.
+        self._served: set[str] = set()
 
     def template(self, account_id: str, template_id: int) -> AgentState:
         """One try for one template now, after the transaction that called `voice_agents.want` or `remove`.
@@ -77,21 +88,34 @@ class Sync:
         return AgentState(now.status, now.agent_id, now.code)
 
     def due(self, limit: int) -> int:
-        """Try those whose time has come, at most `limit` and for some ten seconds; how many were tried. For upkeep."""
+        """Try those whose time has come, at most `limit` and for some ten seconds; how many were tried. For upkeep.
+
+        Accounts take turns, so that none waits for another's long row of failures.
+        """
         if not self._turn.acquire(blocking=False):
             return 0
         try:
             ends_at, tried = time.monotonic() + _TURN_SECONDS, 0
             while tried < limit and time.monotonic() < ends_at:
-                with self._database.begin() as connection:
-                    taken = voice_agents.due(connection, 1)
-                if not taken:
+                taken = self._next()
+                if taken is None:
                     break
-                self._try(taken[0])
+                self._try(taken)
                 tried += 1
             return tried
         finally:
             self._turn.release()
+
+    def _next(self) -> VoiceAgent | None:
+        with self._database.begin() as connection:
+            found = voice_agents.due(connection, 1, passing_over=self._served)
+            if not found and self._served:
+                self._served.clear()
+                found = voice_agents.due(connection, 1)
+        if not found:
+            return None
+        self._served.add(found[0].account_id)
+        return found[0]
 
     def _try(self, taken: VoiceAgent) -> VoiceAgent | None:
         """One try, and what became of it; None if the lease was lost."""
@@ -99,7 +123,7 @@ class Sync:
             return self._step(taken)
         except ProviderUnavailable as error:
             return self._postponed(taken, error.code)
-        except (ProviderFailed, ProviderNotConfigured) as error:
+        except (ProviderFailed, ProviderNotConfigured, Forbidden) as error:
             return self._refused(taken, error.code)
         except Unavailable:
             raise  # Postgres is away: nothing can be noted now, and the lease runs out
@@ -108,24 +132,28 @@ class Sync:
             return self._postponed(taken, "internal_error")
 
     def _step(self, taken: VoiceAgent) -> VoiceAgent | None:
-        api = self._clients.elevenlabs(taken.account_id)
         template = self._template(taken)
         if template is None or not taken.created_here:
-            _clear(api, taken)
+            self._workspaces.clear(self._workspaces.of(taken), taken)
             with self._database.begin() as connection:
                 return voice_agents.cleared(connection, taken, is_gone=template is None)
-        webhook_id = self._webhooks.ensure(taken.account_id, api)
+        api, key = self._clients.elevenlabs_keyed(taken.account_id, about=transferred_to(template.config))
+        webhook_id = self._webhooks.ensure(taken.account_id, api, template_id=taken.template_id)
         existing = api.find_tools(tool_prefix(taken.account_id, taken.template_id))
-        tool_ids = _put_tools(api, existing, template, self._settings.public_url)
+        entered = self._workspaces.entered(api, taken, key)
+        if entered is None:
+            return None
+        taken = entered
+        tool_ids = put_tools(api, existing, template, self._settings.public_url)
         retention = self._settings.retention
-        body = spec.agent(template, webhook_id=webhook_id, tool_ids=tool_ids, retention=retention)
-        agent_id = _put_agent(api, taken, body)
+        marker = self._workspaces.marker(taken)
+        body = spec.agent(template, marker=marker, webhook_id=webhook_id, tool_ids=tool_ids, retention=retention)
+        agent_id = self._workspaces.put_agent(api, taken, body)
         for tool in existing:
             if tool.id not in tool_ids:
                 api.delete_tool(tool.id)
-        if taken.leftover_id is not None and taken.leftover_id != agent_id:
-            api.delete_agent(taken.leftover_id)
-        return self._synced(taken, agent_id)
+        self._workspaces.drop_leftover(api, taken, agent_id)
+        return self._synced(taken, agent_id, is_mirrored=not template.hidden)
 
     def _template(self, taken: VoiceAgent) -> Template | None:
         if taken.status == "removing":
@@ -142,11 +170,13 @@ class Sync:
         except NotFound:
             return None
 
-    def _synced(self, taken: VoiceAgent, agent_id: str) -> VoiceAgent | None:
+    def _synced(self, taken: VoiceAgent, agent_id: str, *, is_mirrored: bool) -> VoiceAgent | None:
         with self._database.begin() as connection:
             after = voice_agents.synced(connection, taken, agent_id=agent_id)
             if after is None:
                 voice_agents.strand(connection, taken, agent_id=agent_id)
+        if not is_mirrored:
+            return after
         try:
             self._mirror.publish(self._database, taken.account_id)
         except Unavailable as error:
@@ -170,55 +200,6 @@ class Sync:
 def wait(attempts: int) -> timedelta:
     """How long to wait after so many tries in a row that failed: 15 s, doubled each time, at most an hour. Pure."""
     return min(_FIRST_WAIT * (1 << min(attempts - 1, 16)), _LONGEST_WAIT)
-
-
-def _put_agent(api: ElevenLabs, taken: VoiceAgent, body: spec.Json) -> str:
-    """The agent as the body says: the one that is known, else one that an earlier try left behind, else a new one."""
-    if taken.agent_id is not None and _has_updated(api, taken.agent_id, body):
-        return taken.agent_id
-    is_first = taken.agent_id is None and taken.attempts == 1
-    found = [] if is_first else api.find_agents(marker(taken.account_id, taken.template_id))
-    adopted = next((agent_id for agent_id in found if _has_updated(api, agent_id, body)), None)
-    for agent_id in found:
-        if agent_id != adopted:
-            api.delete_agent(agent_id)
-    return api.create_agent(body) if adopted is None else adopted
-
-
-def _has_updated(api: ElevenLabs, agent_id: str, body: spec.Json) -> bool:
-    """Whether the agent is still there, and is now as the body says."""
-    try:
-        api.update_agent(agent_id, body)
-    except ProviderFailed as error:
-        # A webhook or a tool that it names may be what was not found: then the agent must not be taken for gone.
-        if error.provider_status != 404 or api.has_agent(agent_id):
-            raise
-        return False
-    return True
-
-
-def _put_tools(api: ElevenLabs, existing: list[Tool], template: Template, public_url: str) -> list[str]:
-    """The ids of the template's tools, which are now as it wants them."""
-    known = {tool.name: tool.id for tool in existing}
-    ids = []
-    for config in tools(template, public_url=public_url):
-        tool_id = known.get(config["name"])
-        if tool_id is None:
-            tool_id = api.create_tool(config)
-        else:
-            api.update_tool(tool_id, config)
-        ids.append(tool_id)
-    return ids
-
-
-def _clear(api: ElevenLabs, taken: VoiceAgent) -> None:
-    """Delete everything that was made for the template; what the customer brought stays."""
-    ours = [taken.leftover_id, taken.agent_id if taken.created_here else None]
-    found = api.find_agents(marker(taken.account_id, taken.template_id))
-    for agent_id in {one for one in (*ours, *found) if one is not None}:
-        api.delete_agent(agent_id)
-    for tool in api.find_tools(tool_prefix(taken.account_id, taken.template_id)):
-        api.delete_tool(tool.id)
 
 
 def _tell(taken: VoiceAgent, code: str) -> None:

@@ -13,26 +13,41 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, Final
 
+from relay.sealing import KeyRing
 from relay.store.templates import Template
 
 SESSION_VARIABLE: Final = "canary_session_id"
 # A client that does not pass the variable could not begin a conversation; the ingress takes 0 for no session.
 _NO_SESSION: Final = "0"
+# How tags of ours begin, and no others.
+OUR_TAGS: Final = "switchhook"
 # A little more than a customer's server may take, so that our own answer comes first.
 _TOOL_SECONDS: Final = 25
 
 Json = dict[str, Any]
 
 
-def marker(account_id: str, template_id: int) -> str:
-    """The tag by which an agent is known to be this template's."""
-    return f"switchhook:{account_id}:{template_id}"
+def markers(ring: KeyRing, account_id: str, template_id: int) -> tuple[str, ...]:
+    """The tags by which an agent is known to be this template's: one for each key of the ring, the newest key's first.
+
+    Customers write tags as well, so that these must not be guessed.
+    """
+    digests = ring.lookup_hashes(f"voice agent {_whose(account_id, template_id)}")
+    return tuple(f"{OUR_TAGS}:{digest[:40]}" for digest in digests)
 
 
 def tool_prefix(account_id: str, template_id: int) -> str:
-    """How the names of this template's tools begin: names are all that tools can be searched by."""
-    digest = hashlib.blake2b(marker(account_id, template_id).encode(), digest_size=10).digest()
+    """How the names of this template's tools begin: names are all that tools can be searched by.
+
+    It stays when the ring is rotated, because clients answer tools by their names; and it can be no secret, because
+    nobody names a tool without it.
+    """
+    digest = hashlib.blake2b(_whose(account_id, template_id).encode(), digest_size=10).digest()
     return f"switchhook_{base64.b32encode(digest).decode('ascii').lower()}_"
+
+
+def _whose(account_id: str, template_id: int) -> str:
+    return f"switchhook:{account_id}:{template_id}"
 
 
 def tools(template: Template, *, public_url: str) -> list[Json]:

@@ -42,6 +42,7 @@ class SignedUrl(Output):
     query=AgentQuery,
     answers={200: SignedUrl},
     errors=(404, 409, 502),
+    is_slow=True,
 )
 def get_signed_url(call: Call[None, AgentQuery]) -> SignedUrl:
     """Get a signed URL for an agent of one of the account's templates.
@@ -59,6 +60,7 @@ def get_signed_url(call: Call[None, AgentQuery]) -> SignedUrl:
     query=AgentQuery,
     answers={200: SignedUrl},
     errors=(404, 409, 502),
+    is_slow=True,
 )
 def get_signed_url_by_its_older_path(call: Call[None, AgentQuery]) -> SignedUrl:
     """Get a signed URL for an agent, by the path of older clients."""

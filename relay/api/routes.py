@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from relay.api import agora, canonical, conversations, description, elevenlabs
+from relay.api import agora, canonical, conversations, description, elevenlabs, retell
 from relay.api.canary import portal, signed_urls, templates
 from relay.api.canary import sessions as canary_sessions
 from relay.api.core.operations import Group, Operation
@@ -13,6 +13,7 @@ from relay.api.v1 import (
     audit,
     deliveries,
     endpoints,
+    grants,
     keys,
     provider_keys,
     rate_cards,
@@ -25,6 +26,7 @@ GROUPS: Final[tuple[Group, ...]] = (
     description.group,
     accounts.group,
     rate_cards.group,
+    grants.group,
     keys.group,
     provider_keys.group,
     sources.group,
@@ -38,6 +40,7 @@ GROUPS: Final[tuple[Group, ...]] = (
     signed_urls.group,
     portal.group,
     elevenlabs.group,
+    retell.group,
     conversations.group,
     agora.group,
     canonical.group,

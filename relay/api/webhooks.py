@@ -9,10 +9,11 @@ from typing import Any, Final
 
 from relay.api.core import credentials
 from relay.api.core.refusals import object_of
-from relay.api.core.responses import meaning
+from relay.api.core.responses import meaning, named_header
 from relay.api.core.samples import sample
 from relay.problems import JSON, PROBLEM_JSON
 from relay.providers import PROVIDERS, elevenlabs
+from relay.request_ids import REQUEST_ID
 
 TAG: Final = "Webhooks in"
 
@@ -28,15 +29,16 @@ _ENVELOPE: Final = object_of(success={"const": False}, error=_TEXT, code=_TEXT)
 
 def _answers(success: dict[str, Any], *, errors: tuple[int, ...], is_canary: bool) -> dict[str, Any]:
     refusal = {JSON: {"schema": _ENVELOPE}} if is_canary else {PROBLEM_JSON: {"schema": _PROBLEM}}
-    refused = {str(status): {"description": meaning(status), "content": refusal} for status in errors}
+    refused = {str(status): _described(meaning(status), refusal) for status in errors}
     return {"200": success, **refused}
 
 
 def _json(schema: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "description": "Verified, sealed, and committed: safe from here on",
-        "content": {JSON: {"schema": schema}},
-    }
+    return _described("Verified, sealed, and committed: safe from here on", {JSON: {"schema": schema}})
+
+
+def _described(description: str, content: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "headers": {REQUEST_ID: named_header(REQUEST_ID)}, "content": content}
 
 
 def _header(name: str, description: str) -> dict[str, str]:
@@ -161,7 +163,7 @@ PATHS: Final[dict[str, Any]] = {
         parameters=[_REPEAT],
         security=[{_SECRET: []}],
         responses=_answers(
-            {"description": "The customer's own answer", "content": {"*/*": {"schema": {}}}},
+            _described("The customer's own answer", {"*/*": {"schema": {}}}),
             errors=(*_ERRORS, 409, 502, 504),
             is_canary=True,
         ),

@@ -33,7 +33,7 @@ def create_account(name: str, quota_bytes: int | None, as_json: bool) -> None:
     """Create an account and its first API key. The key is shown this once."""
     made = _provisioning().create_account(name=name, quota_bytes=quota_bytes)
     show(
-        {"id": made.account.id, "name": made.account.name, "apiKey": made.key.key},
+        {"id": made.account.id, "name": made.account.name, "keyId": made.key.id, "apiKey": made.key.key},
         as_json=as_json,
         title="account created",
         hint="Keep the key: it cannot be shown again. Next: switchhook rate-card create, switchhook source create",

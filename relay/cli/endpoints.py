@@ -16,11 +16,11 @@ from relay.provisioning.checks import MAX_OVERLAP_HOURS
 from relay.queues import RELAY
 from relay.sealing import KeyRing
 from relay.settings import Settings
-from relay.store import accounts, endpoints, shown, templates
+from relay.store import accounts, endpoints, shown
 from relay.store.database import Database
 from relay.store.endpoints import Endpoint
 from relay.store.snapshot import Signing
-from relay.trial import send, trial
+from relay.trial import send, trial_of
 
 account_option = click.option("--account", "account_id", required=True, metavar="ID", help="The account (acc_...).")
 
@@ -140,7 +140,10 @@ def rotate_endpoint(
     made = _provisioning().rotate_endpoint(
         account_id=account_id, endpoint_id=endpoint_id, overlap_hours=overlap_hours, webhook_secret=webhook_secret
     )
-    fields = {"id": made.id} | secrets_of(made) | {"overlapUntil": shown.moment(made.overlap_until)}
+    fields: dict[str, object] = {"id": made.id, "signingSecret": made.signing_secrets[0]}
+    if webhook_secret:
+        fields |= {"webhookSecret": made.webhook_secret}
+    fields |= {"overlapUntil": shown.moment(made.overlap_until)}
     show(fields, as_json=as_json, title="endpoint rotated", hint="Until overlapUntil both signatures are sent.")
 
 
@@ -151,13 +154,14 @@ def rotate_endpoint(
 def test_endpoint(account_id: str, endpoint_id: str, as_json: bool) -> None:
     """Send a test event to an endpoint: signed and delivered like all others, and never charged."""
     settings = Settings.from_environ()
-    ring = KeyRing(settings.keys)
-    with closing(Database(postgres_engine(settings, pool_size=1))) as database, database.begin() as connection:
-        account = accounts.get(connection, account_id)
-        row = endpoints.get(connection, ring, account_id=account_id, endpoint_id=endpoint_id)
-        name = templates.name_of(connection, account_id=account_id, template_id=row.template_id)
-    quota_bytes = account.quota_bytes or settings.account_quota_bytes
-    admission = trial(row, ring, quota_bytes=quota_bytes, template_name=name)
+    with closing(Database(postgres_engine(settings, pool_size=1))) as database:
+        admission = trial_of(
+            database,
+            KeyRing(settings.keys),
+            account_id=account_id,
+            endpoint_id=endpoint_id,
+            usual_quota_bytes=settings.account_quota_bytes,
+        )
     with redis_client(settings) as client:
         send(Outbox(client), admission)
         # Workers look by themselves every second; the next event's bell is not to be held back by this one's.

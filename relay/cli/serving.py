@@ -59,8 +59,8 @@ def beat() -> None:
 @click.command()
 def migrate() -> None:
     """Bring the database's schema up to date. Safe to repeat."""
-    from relay.store.database import head_revision  # noqa: PLC0415  Alembic is slow to load
-    from relay.store.database import migrate as run  # noqa: PLC0415
+    from relay.store.migrating import head_revision  # noqa: PLC0415  Alembic is slow to load
+    from relay.store.migrating import migrate as run  # noqa: PLC0415
 
     run(Settings.from_environ())
     click.echo(f"the database is at revision {head_revision()}")

@@ -7,14 +7,18 @@ something else by then. What is checked here when a destination is configured gi
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from relay.delivery.addresses import is_allowed, is_public
-from relay.delivery.resolver import Lookup, system_lookup
+from relay.delivery.lookups import LOOKUPS
+from relay.delivery.resolver import Lookup
 from relay.delivery.url import checked_destination, checked_url
-from relay.errors import TargetRefused
+from relay.errors import TargetRefused, Unavailable
 from relay.settings import Network
 
 __all__ = ["checked_url", "is_allowed", "is_public", "resolve_checked"]
+
+_LOOKUP: Final = LOOKUPS.of("")
 
 
 def resolve_checked(
@@ -23,19 +27,23 @@ def resolve_checked(
     allow: Iterable[Network | str] = (),
     https_only: bool = False,
     field: str = "url",
-    lookup: Lookup = system_lookup,
+    lookup: Lookup = _LOOKUP,
 ) -> str:
     """Return the rebuilt URL of a destination whose name resolves to permitted addresses only.
 
-    For use when a destination is configured: it blocks for as long as the system's resolver does. Raises
-    TargetRefused naming `field`: `target_refused` if the URL or any one address is bad, `target_unresolvable` if
-    the name has no address.
+    For use when a destination is configured. Raises TargetRefused naming `field`: `target_refused` if the URL or any
+    one address is bad, `target_unresolvable` if the name has no address; and Unavailable as `lookup` does, which is
+    one of `Lookups` unless a test gives another.
     """
     networks = tuple(allow)
     destination = checked_destination(url, allow=networks, https_only=https_only, field=field)
     if destination.is_address:
         return destination.url
-    addresses = lookup(destination.host)
+    try:
+        addresses = lookup(destination.host)
+    except Unavailable as error:
+        error.field = field
+        raise
     if not addresses:
         raise TargetRefused(
             "the host name does not resolve; check its spelling", code="target_unresolvable", field=field

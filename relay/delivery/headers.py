@@ -44,8 +44,8 @@ _FORBIDDEN_PREFIXES: Final = ("proxy-", "switchhook-", "webhook-")
 def checked_headers(headers: Mapping[str, object], *, field: str = "headers") -> tuple[tuple[str, str], ...]:
     """Return the headers as pairs, names as written and in the order given.
 
-    Raises BadRequest with code `header_refused`, naming `field` and which header is wrong by its place, from 1:
-    neither name nor value is quoted, for both may hold a secret.
+    Raises BadRequest with code `header_refused`, naming `field` and which header is wrong: by its name if that is ours
+    or could stay, else by its place, from 1. No other name is quoted, and no value, for both may hold a secret.
     """
     if not isinstance(headers, Mapping):
         raise _refusal("must be an object of names and values", field)
@@ -54,15 +54,25 @@ def checked_headers(headers: Mapping[str, object], *, field: str = "headers") ->
     checked: list[tuple[str, str]] = []
     seen: set[str] = set()
     for place, (name, value) in enumerate(headers.items(), 1):
-        problem = _name_problem(name, seen) or _value_problem(value)
+        problem = _name_problem(name, seen)
         if problem:
-            raise _refusal(f"number {place}: {problem}", field)
+            raise _refusal(f"{_ours(name) or f'number {place}'}: {problem}", field)
+        problem = _value_problem(value)
+        if problem:
+            raise _refusal(f"{name}: {problem}", field)
         seen.add(name.lower())
         checked.append((name, str(value)))
     return tuple(checked)
 
 
-def _name_problem(name: str, seen: set[str]) -> str | None:
+def _ours(name: object) -> str | None:
+    """A name, or the beginning of one, that is no customer's."""
+    lowered = name.lower() if isinstance(name, str) else ""
+    prefixes = (f"{prefix}..." for prefix in _FORBIDDEN_PREFIXES if lowered.startswith(prefix))
+    return lowered if lowered in _FORBIDDEN else next(prefixes, None)
+
+
+def _name_problem(name: object, seen: set[str]) -> str | None:
     if not isinstance(name, str) or len(name) > MAX_NAME_CHARS or not _NAME.fullmatch(name):
         return f"a name has 1 to {MAX_NAME_CHARS} letters, digits and !#$%&'*+.^_|~-"
     lowered = name.lower()

@@ -114,11 +114,6 @@ class AttemptResult(msgspec.Struct, frozen=True, kw_only=True):
             return self.failure.value
         return FAILURE_WHEN if self.answer_tells_failure else f"http_{self.status}"
 
-    @property
-    def shows_duration(self) -> bool:
-        """Whether the owner may see how long it took: timing would tell a filtered address from a closed one."""
-        return self.tenant_code != "unreachable"
-
 
 @dataclass(frozen=True, slots=True)
 class Delivered:

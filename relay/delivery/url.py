@@ -105,7 +105,7 @@ def _destination(url: str, *, allow: tuple[Network | str, ...], schemes: tuple[s
 def _authority(text: str) -> tuple[str, int | None, bool]:
     """Host, port, and whether the host is an address."""
     if "@" in text:
-        raise TargetRefused("the URL must not hold a user name or password; use the endpoint's headers")
+        raise TargetRefused("the URL must not hold a user name or password")
     parts = _AUTHORITY.fullmatch(text)
     if parts is None or int(parts[3] or 1) > 65535:
         raise TargetRefused("the URL must name a host, and if a port then one from 1 to 65535")

@@ -29,7 +29,8 @@ from relay.outbox import Outbox
 from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import Settings
-from relay.store.database import Database, migrate
+from relay.store.database import Database
+from relay.store.migrating import migrate
 
 READY_SECONDS: Final = 20.0
 

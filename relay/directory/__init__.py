@@ -1,25 +1,26 @@
 """Sources, templates and endpoints as the hot path sees them: from the sealed mirror in Redis, cached per process.
 
 Every reply of the outbox names the configuration's version; when it moves, cached accounts are checked again on their
-next use. Whether an accept used an account's newest version is decided by the accept script itself.
+next use: by one look at the account's own version, for which nobody else waits. Whether an accept used an account's
+newest version is decided by the accept script itself.
 """
 
 from __future__ import annotations
 
 import hmac
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from relay.connections import REDIS_SECONDS
+from relay.calls import DERIVED_SESSION_BASE
+from relay.directory.gate import Gate
 from relay.directory.mirror import Mirror
 from relay.directory.view import AccountView
-from relay.errors import NotFound, Unavailable
+from relay.errors import NotFound
 from relay.sealing import KeyRing
+from relay.store import agora_agents
 from relay.store.accounts import key_hash
+from relay.store.conversations import ConversationTemplate
 from relay.store.database import Database
 from relay.store.snapshot import SourceConfig, TemplateConfig
 
@@ -54,8 +55,10 @@ class Directory:
         self._source_accounts: dict[str, str] = {}
         self._key_accounts: dict[str, str] = {}
         self._secret_templates: dict[str, tuple[int, list[tuple[str, int]]]] = {}
-        self._loading = threading.Lock()
-        self._failed_at = 0.0
+        # An account that is slow to read holds up itself alone; Postgres is asked by one thread for all.
+        self._reading: dict[str, Gate] = {}
+        self._filling = Gate()
+        self._asking = Gate()
 
     def saw(self, config_version: int) -> None:
         """Take note of the version that a reply of the outbox named."""
@@ -66,7 +69,7 @@ class Directory:
         cached = self._accounts.get(account_id)
         if cached is not None and cached.generation == self._generation:
             return cached.view
-        return self._refreshed(account_id, cached)
+        return self._checked(account_id) or self._read(account_id)
 
     def reload(self, account_id: str) -> AccountView:
         """The same, read again whatever was seen: after the outbox called the version stale."""
@@ -121,13 +124,51 @@ class Directory:
         # The account may have been read again since the index was: a secret that was replaced opens nothing.
         return [(view, template) for view, template in self._templates(known[1]) if _has_secret(template, secret)]
 
-    def templates_of_agent(self, provider: str, agent_id: str) -> list[tuple[AccountView, TemplateConfig]]:
-        """Every template that claims a provider's agent, in any account: it proves nothing. Raises Unavailable."""
-        return self._templates(self._looked_up(lambda: self._mirror.templates_of_agent(provider, agent_id)))
+    def templates_of_agent(
+        self, provider: str, agent_id: str
+    ) -> Sequence[tuple[AccountView, TemplateConfig | ConversationTemplate]]:
+        """Every template that claims a provider's agent, in any account: it proves nothing. Raises Unavailable.
+
+        Those behind conversations are among them.
+        """
+        behind = self._conversations(provider, agent_id).items()
+        return [
+            *((self.account(account_id), template) for account_id, template in behind),
+            *self._templates(self._looked_up(lambda: self._mirror.templates_of_agent(provider, agent_id))),
+        ]
+
+    def conversation_of_agent(
+        self, view: AccountView, provider: str, agent_id: str | None
+    ) -> ConversationTemplate | None:
+        """The template behind the conversation that an agent of this account was made for. Raises Unavailable.
+
+        It is not in the account's configuration; accounts for which no agents are made here are not looked up.
+        """
+        if agent_id is None or not view.has_agents_of_ours:
+            return None
+        return self._conversations(provider, agent_id).get(view.account_id)
 
     def template_of_session(self, account_id: str, session_id: int) -> int | None:
-        """The template of a session that the API made for this account, 0 if it has none; None for another number."""
+        """The template of a session that the API made for this account, 0 if it has none; None for what is not known.
+
+        Redis may have lost it: `template_of_lost_session` knows.
+        """
         return self._mirror.template_of_session(account_id, session_id)
+
+    def template_of_lost_session(self, account_id: str, session_id: int) -> int | None:
+        """The same by Postgres, and from then on by Redis: a call whose session is not found is charged beside it.
+
+        Raises Unavailable.
+        """
+        if not 0 < session_id < DERIVED_SESSION_BASE:
+            return None
+        with self._asking.passed():
+            return self._mirror.restore_session(self._database, account_id, session_id)
+
+    def owner_of_agent(self, agent_id: str) -> tuple[str, int] | None:
+        """Account and session of an agent that joined a channel of Agora through the API. Raises Unavailable."""
+        with self._asking.passed(), self._database.begin() as connection:
+            return agora_agents.owner(connection, agent_id=agent_id)
 
     def _templates(self, found: list[tuple[str, int]]) -> list[tuple[AccountView, TemplateConfig]]:
         templates = []
@@ -139,19 +180,42 @@ class Directory:
                 templates.append((view, view.templates[template_id]))
         return templates
 
-    def _refreshed(self, account_id: str, cached: _Cached | None) -> AccountView:
-        with self._exclusively():
+    def _conversations(self, provider: str, agent_id: str) -> dict[str, ConversationTemplate]:
+        known = self._mirror.conversations.of_agent(provider, agent_id)
+        if known is None:
+            # Redis was emptied, and upkeep has not put all of them back yet.
+            with self._filling.passed():
+                known = self._mirror.conversations.publish(self._database, agent_id)
+        return known
+
+    def _checked(self, account_id: str) -> AccountView | None:
+        """What is cached of an account, if the mirror has nothing newer: one look, and nobody waits for another's."""
+        # Before the look: what changes after it is told by a later version.
+        generation = self._generation
+        cached = self._accounts.get(account_id)
+        if cached is None or self._mirror.version(account_id) != cached.view.version:
+            return None
+        cached.generation = generation
+        return cached.view
+
+    def _read(self, account_id: str) -> AccountView:
+        with self._gate(account_id).passed():
+            known = self._checked(account_id)
+            if known is not None:
+                # Whoever was waited for has read it.
+                return known
             generation = self._generation
-            if cached is not None and self._mirror.version(account_id) == cached.view.version:
-                cached.generation = generation
-                return cached.view
             config = self._mirror.get(account_id)
             if config is None:
                 # Redis was emptied, or this account is not mirrored yet.
-                config = self._mirror.publish(self._database, account_id)
+                with self._filling.passed():
+                    config = self._mirror.publish(self._database, account_id)
             view = AccountView(config)
             _bounded(self._accounts)[account_id] = _Cached(view, generation)
             return view
+
+    def _gate(self, account_id: str) -> Gate:
+        return self._reading.get(account_id) or _bounded(self._reading).setdefault(account_id, Gate())
 
     def _account_of_source(self, source_id: str) -> str:
         account_id = self._looked_up(lambda: self._mirror.account_of_source(source_id))
@@ -172,27 +236,9 @@ class Directory:
     def _complete(self) -> None:
         if self._mirror.is_complete():
             return
-        with self._exclusively():
+        with self._filling.passed():
             if not self._mirror.is_complete():
                 self._mirror.publish_all(self._database)
-
-    @contextmanager
-    def _exclusively(self) -> Iterator[None]:
-        # One thread asks for all; the others wait no longer than they would for Redis itself.
-        began = time.monotonic()
-        if not self._loading.acquire(timeout=REDIS_SECONDS):
-            raise Unavailable("the configuration cannot be read at the moment")
-        try:
-            if self._failed_at > began:
-                # Whoever was waited for has asked in vain; asking again would double the wait.
-                raise Unavailable("the configuration cannot be read at the moment")
-            try:
-                yield
-            except Unavailable:
-                self._failed_at = time.monotonic()
-                raise
-        finally:
-            self._loading.release()
 
 
 def _has_secret(template: TemplateConfig, secret: str) -> bool:

@@ -16,9 +16,10 @@ import msgspec
 import redis
 
 from relay.connections import answered
+from relay.directory.conversations import Conversations
 from relay.errors import NotFound, Unavailable
 from relay.sealing import KeyRing, UnsealError
-from relay.store import accounts
+from relay.store import accounts, sessions
 from relay.store.database import Database
 from relay.store.snapshot import AccountConfig
 from relay.telemetry import logs
@@ -58,12 +59,16 @@ def _session_key(account_id: str, session_id: int) -> str:
 
 
 class Mirror:
-    """Writes and reads the mirror. Every method raises Unavailable when Redis does not answer."""
+    """Writes and reads the mirror. Every method raises Unavailable when Redis does not answer.
+
+    `conversations`: the agents of conversations, which are no part of their accounts' configuration.
+    """
 
     def __init__(self, client: redis.Redis, ring: KeyRing) -> None:
         self._client = client
         self._ring = ring
         self._put = client.register_script(_SCRIPT)
+        self.conversations = Conversations(client)
 
     def publish(self, database: Database, account_id: str) -> AccountConfig:
         """Mirror one account as Postgres has it now, and return it. Raises NotFound and what Database raises."""
@@ -156,6 +161,16 @@ class Mirror:
         """Have a session that the API made known to the ingress for as long as its webhooks may come."""
         with answered():
             self._client.set(_session_key(account_id, session_id), template_id or NO_TEMPLATE, px=lifetime)
+
+    def restore_session(self, database: Database, account_id: str, session_id: int) -> int | None:
+        """Have a session known again that Postgres has, and return what `template_of_session` says then."""
+        try:
+            with database.begin() as connection:
+                session = sessions.get(connection, account_id=account_id, session_id=session_id)
+        except NotFound:
+            return None
+        self.remember_session(account_id, session_id, session.template_id, lifetime=sessions.AWAITED)
+        return session.template_id or NO_TEMPLATE
 
     def template_of_session(self, account_id: str, session_id: int) -> int | None:
         """The template of a session that the API made for this account; NO_TEMPLATE for one that has none."""

@@ -19,6 +19,7 @@ class AccountView:
         "_wide",
         "account_id",
         "endpoints",
+        "has_agents_of_ours",
         "key_hashes",
         "quota_bytes",
         "sources",
@@ -34,6 +35,8 @@ class AccountView:
         self.sources: dict[str, SourceConfig] = {source.id: source for source in config.sources}
         self.templates: dict[int, TemplateConfig] = {template.id: template for template in config.templates}
         self.endpoints: dict[str, EndpointConfig] = {endpoint.id: endpoint for endpoint in config.endpoints}
+        # Their webhooks come to a source of ours, which is there before the first of them.
+        self.has_agents_of_ours = any(source.managed for source in config.sources)
         # The retired first: who has their agent by now comes before them.
         by_age = sorted(config.templates, key=lambda template: not template.retired)
         self._agents = {(template.provider, template.agent_id): template for template in by_age if template.agent_id}

@@ -13,7 +13,7 @@ from relay.doctor import transport
 from relay.doctor.finding import Finding, fail, ok, warn
 from relay.settings import Settings
 from relay.store import partitions, server
-from relay.store.database import current_revision, head_revision
+from relay.store.migrating import current_revision, head_revision
 from relay.store.server import ServerFacts
 
 # Older ones get no fixes any more (PostgreSQL's versioning policy), and nothing here was tried with them.

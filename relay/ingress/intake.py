@@ -6,12 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from relay.calls import TRUST_KEY, TRUST_SOURCE
 from relay.content import Content
 from relay.delivery.admitting import Admitting
 from relay.directory import AccountView, Directory
 from relay.errors import BadRequest, EventIgnored, LoopDetected, NotFound, Unauthorized, Unavailable
 from relay.ingress.commit import GroupCommit
-from relay.ingress.matching import Matching, Proved, now_ms
+from relay.ingress.matching import Matching, Proved, now_ms, trust_of
 from relay.outbox import Verdict
 from relay.providers import PROVIDERS, canaryllm, retell
 from relay.sealing import KeyRing
@@ -112,9 +113,9 @@ class Intake:
             call = provider.read(body.reveal())
             if call.sent_at_ms is not None and now - call.sent_at_ms > REPEATS_KNOWN_MS:
                 raise BadRequest("this was sent longer ago than repeats are known", code="event_too_old")
-            if source.shared and call.account_hint is not None:
-                return self._matching.handed_on(view, call, source_id)
-            return Proved(view, call, source_id, source_id=source_id)
+            if source.shared:
+                return self._matching.handed_on(view, call, source)
+            return Proved(view, call, source_id, source_id=source_id, trust=trust_of(source))
 
         return self._take(prove, body, content_type)
 
@@ -147,10 +148,10 @@ class Intake:
 
         def prove() -> Proved:
             if signed is None:
-                candidates = self._matching.opened_by(secret)
+                candidates, trust = self._matching.opened_by(secret), TRUST_KEY
             else:
-                candidates = self._matching.signed_by_elevenlabs(body, signed)
-            return self._matching.canary(route, body, candidates, idempotency_key=idempotency_key)
+                candidates, trust = self._matching.signed_by_elevenlabs(body, signed), TRUST_SOURCE
+            return self._matching.canary(route, body, candidates, idempotency_key=idempotency_key, trust=trust)
 
         return self._take(prove, body, content_type)
 

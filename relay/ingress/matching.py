@@ -7,16 +7,31 @@ charge.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from relay.calls import DERIVED_SESSION_BASE, CallEvent, Facts, derived_session_id, event_id, unnamed_conversation
+from msgspec.structs import replace
+
+from relay.calls import (
+    DERIVED_SESSION_BASE,
+    TRUST_KEY,
+    TRUST_PROVIDER,
+    TRUST_SOURCE,
+    CallEvent,
+    Facts,
+    derived_session_id,
+    event_id,
+    unnamed_conversation,
+)
 from relay.content import Content
 from relay.directory import AccountView, Directory
 from relay.errors import BadRequest, NotFound, PayloadError, Unauthorized
-from relay.providers import canaryllm, elevenlabs
+from relay.providers import agora, canaryllm, elevenlabs
+from relay.store.conversations import ConversationTemplate
 from relay.store.snapshot import SourceConfig, TemplateConfig
 
-Candidates = list[tuple[AccountView, TemplateConfig]]
+AnyTemplate = TemplateConfig | ConversationTemplate
+Candidates = Sequence[tuple[AccountView, AnyTemplate]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +39,16 @@ class Proved:
     """An event whose sender is proved, with what it belongs to. `scope` keeps apart what may share dedupe keys.
 
     Where `template` is known, the session that the event names was looked for: `session_id`, None if there is none.
+    `trust` is what the proof is worth against the account's own word: one of relay.calls.TRUST_...
     """
 
     view: AccountView
     call: CallEvent
     scope: str
     source_id: str | None = None
-    template: TemplateConfig | None = None
+    template: AnyTemplate | None = None
     session_id: int | None = None
+    trust: int = TRUST_KEY
 
 
 class Matching:
@@ -47,16 +64,18 @@ class Matching:
             raise NotFound("there is no source by this id")
         return view, source
 
-    def handed_on(self, view: AccountView, call: CallEvent, source_id: str) -> Proved:
+    def handed_on(self, view: AccountView, call: CallEvent, source: SourceConfig) -> Proved:
         """Whose an event of a shared source is: the account's that our label names, else the source's own.
 
         Nothing of the source is the other account's business. Raises Unavailable.
         """
+        call = self._with_label(call)
         try:
             owner = view if call.account_hint is None else self._directory.account(call.account_hint)
         except NotFound:
             owner = view
-        return Proved(owner, call, source_id, source_id=source_id if owner.account_id == view.account_id else None)
+        source_id = source.id if owner.account_id == view.account_id else None
+        return Proved(owner, call, source.id, source_id=source_id, trust=trust_of(source))
 
     def opened_by(self, secret: str | None) -> Candidates:
         """The templates that have this webhook secret: at least one. Raises Unauthorized."""
@@ -77,15 +96,21 @@ class Matching:
         return _some([(view, template) for view, template in claimed if _is_proved(view, body, signature)])
 
     def canary(
-        self, route: canaryllm.Route, body: Content, candidates: Candidates, *, idempotency_key: str | None
+        self,
+        route: canaryllm.Route,
+        body: Content,
+        candidates: Candidates,
+        *,
+        idempotency_key: str | None,
+        trust: int = TRUST_KEY,
     ) -> Proved:
         """What a body of CanaryLLM's routes belongs to, among the templates that its proof opens."""
         event = canaryllm.read(body.reveal(), route=route, idempotency_key=idempotency_key)
         hint = event.call.session_hint
-        owners = {} if hint is None else self._owners(hint, accounts={view.account_id for view, _ in candidates})
+        owners = {} if hint is None else self._owners(hint, candidates)
         view, template = _chosen(candidates, event, owners)
         scope = f"convagents/{route}/{template.id}"
-        return Proved(view, event.call, scope, template=template, session_id=hint if owners else None)
+        return Proved(view, event.call, scope, template=template, session_id=hint if owners else None, trust=trust)
 
     def facts(self, proved: Proved, *, content_type: str) -> Facts:
         """The facts of an event that is accepted now."""
@@ -101,35 +126,63 @@ class Matching:
             template_id=None if template is None else template.id,
             template_name=None if template is None else template.name,
             content_type=content_type,
+            trust=proved.trust,
         )
 
-    def _session(self, proved: Proved) -> tuple[int, TemplateConfig | None]:
+    def _session(self, proved: Proved) -> tuple[int, AnyTemplate | None]:
         """The session of an event, and its template: of the session, else of the agent."""
         view, call, template, hint = proved.view, proved.call, proved.template, proved.call.session_hint
         if proved.session_id is not None:
             return proved.session_id, template
+        behind = self._behind(view, call) if template is None else template
+        if isinstance(behind, ConversationTemplate):
+            # Its agent was made for one session and serves no other: it names the session, whatever the client does.
+            return behind.session_id, behind
         if hint is not None and template is None:
-            owner = self._directory.template_of_session(view.account_id, hint)
+            owner = self._owner(view.account_id, hint)
             if owner is not None:
                 return hint, view.templates.get(owner)
         if hint is not None and hint >= DERIVED_SESSION_BASE and call.conversation_id == unnamed_conversation(hint):
             # Nothing but a number that we once told a customer: the session that it was given to.
             return hint, template
         template = template or _labelled(view, call) or view.template_of_agent(call.provider, call.agent_id)
-        if template is not None and template.session_id is not None:
-            # It was made for one session and serves no other, so that its agent names the session too.
-            return template.session_id, template
         return derived_session_id(view.account_id, call.provider, call.conversation_id), template
 
-    def _owners(self, session_id: int, *, accounts: set[str]) -> dict[str, int]:
+    def _owner(self, account_id: str, session_id: int) -> int | None:
+        """The template of a session that the API made for this account, 0 if it has none; None for another number."""
+        owner = self._directory.template_of_session(account_id, session_id)
+        return self._directory.template_of_lost_session(account_id, session_id) if owner is None else owner
+
+    def _behind(self, view: AccountView, call: CallEvent) -> ConversationTemplate | None:
+        """The template behind the conversation that an agent was made for, if it was made for one."""
+        if view.template_of_agent(call.provider, call.agent_id) is not None:
+            return None
+        return self._directory.conversation_of_agent(view, call.provider, call.agent_id)
+
+    def _with_label(self, call: CallEvent) -> CallEvent:
+        """The same; where Agora sends no labels, with what those of the event's agent say."""
+        if (call.provider, call.kind) != (agora.NAME, agora.KINDS[agora.EXPIRED]) or call.agent_id is None:
+            return call
+        owner = self._directory.owner_of_agent(call.agent_id)
+        return call if owner is None else replace(call, account_hint=owner[0], session_hint=owner[1])
+
+    def _owners(self, session_id: int, candidates: Candidates) -> dict[str, int]:
         """The template of this session in each of the accounts that has such a session."""
-        asked = ((account, self._directory.template_of_session(account, session_id)) for account in accounts)
-        return {account: template_id for account, template_id in asked if template_id is not None}
+        owners = {
+            view.account_id: template.id
+            for view, template in candidates
+            if isinstance(template, ConversationTemplate) and template.session_id == session_id
+        }
+        for account_id in {view.account_id for view, _ in candidates} - owners.keys():
+            owner = self._owner(account_id, session_id)
+            if owner is not None:
+                owners[account_id] = owner
+        return owners
 
 
 def _chosen(
     candidates: Candidates, event: canaryllm.CanaryEvent, owners: dict[str, int]
-) -> tuple[AccountView, TemplateConfig]:
+) -> tuple[AccountView, AnyTemplate]:
     """The one template among those that the secret opens: by the owner of its session, agent id or templateId."""
     if owners:
         candidates = [(v, t) for v, t in candidates if owners.get(v.account_id) == t.id]
@@ -148,6 +201,11 @@ def _chosen(
             field="templateId",
         )
     return candidates[0]
+
+
+def trust_of(source: SourceConfig) -> int:
+    """What a signature under a secret of this source is worth: most where its account does not know the secret."""
+    return TRUST_PROVIDER if source.managed or source.shared else TRUST_SOURCE
 
 
 def _labelled(view: AccountView, call: CallEvent) -> TemplateConfig | None:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from flask import Flask, Request
-from werkzeug.routing import MapAdapter, Rule
+from flask import Flask, Request, Response
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import MapAdapter, RoutingException, Rule
+
+from relay.request_ids import REQUEST_ID, new_request_id
 
 _PREFIX: Final = "/api/v1/webhooks/"
 _PATH: Final = f"{_PREFIX}<provider>/<source_id>"
@@ -31,6 +34,15 @@ class IngressApp(Flask):
                 return _Matched(self._rule(), args)
         return super().create_url_adapter(request)
 
+    def make_default_options_response(self) -> Response:
+        """What is answered to OPTIONS."""
+        return _named(super().make_default_options_response())
+
+    def handle_http_exception(self, e: HTTPException) -> Any:
+        """An error of HTTP itself as it is answered; Flask leaves a redirect to a path without `//` as it is."""
+        answer = super().handle_http_exception(e)
+        return _named(self.make_response(answer)) if isinstance(e, RoutingException) else answer
+
     def _rule(self) -> Rule:
         if self._hot_rule is None:
             (rule,) = self.url_map.iter_rules(self._hot_endpoint)
@@ -38,6 +50,11 @@ class IngressApp(Flask):
                 raise RuntimeError(f"the shortcut leads to {_PATH}, and the route is {rule.rule}")
             self._hot_rule = rule
         return self._hot_rule
+
+
+def _named(response: Response) -> Response:
+    response.headers[REQUEST_ID] = new_request_id()
+    return response
 
 
 class _Matched(MapAdapter):

@@ -18,6 +18,7 @@ from relay.ingress.context import Contexts
 from relay.ingress.intake import CanaryRoute, Intake, Receipt
 from relay.problems import JSON, envelope, problem, retry_after
 from relay.providers import PROVIDERS, elevenlabs
+from relay.request_ids import REQUEST_ID, new_request_id
 from relay.telemetry import logs, metrics
 
 EXTENSION: Final = "switchhook-ingress"
@@ -122,7 +123,7 @@ def answered(
             receipt = take(_body(environ, share, audio=audio), _content_type(environ))
         metrics.record_ingress(label, "repeat" if receipt.repeat else "new")
         metrics.record_accept(time.perf_counter() - began)
-        return Response(answer(receipt), content_type=JSON)
+        return Response(answer(receipt), content_type=JSON, headers={REQUEST_ID: new_request_id()})
 
     return _guarded(label, work, refuse, count=partial(metrics.record_ingress, label))
 
@@ -162,14 +163,17 @@ def _guarded(label: str, work: Callable[[], Response], refuse: Refuse, *, count:
 
 def _failed(label: str, error: Exception, refuse: Refuse, count: Callable[[str], None]) -> Response:
     """An error of ours, answered as 503: a provider that saw 500 might give the event up."""
-    logs.failure("ingress_failed", error, provider=label)
-    return _refused(Unavailable("Something went wrong here; send it again."), refuse, count)
+    request_id = new_request_id()
+    logs.failure("ingress_failed", error, provider=label, request_id=request_id)
+    return _refused(Unavailable("Something went wrong here; send it again."), refuse, count, request_id=request_id)
 
 
-def _refused(error: SwitchhookError, refuse: Refuse, count: Callable[[str], None]) -> Response:
+def _refused(
+    error: SwitchhookError, refuse: Refuse, count: Callable[[str], None], *, request_id: str | None = None
+) -> Response:
     count(error.code)
     body, content_type = refuse(error)
-    headers = retry_after(error) | closing(request.environ)
+    headers = {REQUEST_ID: request_id or new_request_id()} | retry_after(error) | closing(request.environ)
     return Response(body, status=error.status, content_type=content_type, headers=headers)
 
 
@@ -191,7 +195,7 @@ def _content_type(environ: Environ) -> str:
 def _passed_on(reply: Reply) -> Response:
     """The customer's answer, without a Content-Type if it had none."""
     given = reply.content_type
-    response = Response(reply.body.reveal(), status=reply.status)
+    response = Response(reply.body.reveal(), status=reply.status, headers={REQUEST_ID: new_request_id()})
     response.headers.remove("Content-Type")
     if given:
         response.headers["Content-Type"] = given if _is_sendable(given) else _OCTETS

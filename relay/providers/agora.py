@@ -42,12 +42,13 @@ TEMPLATE_LABEL: Final = "switchhook_template"
 PRODUCT: Final = 17
 JOINED: Final = 101
 LEFT: Final = 102
+EXPIRED: Final = 104
 # The numbers of Agora's event types, by the names of its documentation.
 KINDS: Final = {
     JOINED: "agent_joined",
     LEFT: "agent_left",
     103: "agent_history",
-    104: "agent_expired",
+    EXPIRED: "agent_expired",
     110: "agent_error",
     111: "agent_metrics",
     112: "turns_finished",

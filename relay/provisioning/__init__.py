@@ -8,6 +8,7 @@ from __future__ import annotations
 from relay.provisioning.accounts import AccountChanges, NewAccount
 from relay.provisioning.conversations import ConversationChanges
 from relay.provisioning.endpoints import EndpointChanges
+from relay.provisioning.grants import GrantChanges
 from relay.provisioning.keys import KeyChanges
 from relay.provisioning.provider_keys import ProviderKeyChanges
 from relay.provisioning.rate_cards import RateCardChanges
@@ -26,5 +27,6 @@ class Provisioning(
     ConversationChanges,
     RateCardChanges,
     ProviderKeyChanges,
+    GrantChanges,
 ):
     """Makes and changes what the hot path is configured by."""

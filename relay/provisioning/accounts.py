@@ -38,7 +38,7 @@ class AccountChanges(Changes):
             key = accounts.create_key(connection, account_id=account.id)
             row = accounts.key(connection, account_id=account.id, key_id=key.id)
             self._audit(connection, "account.created", account.id, account_id=account.id, after=shown.account(account))
-            self._audit(connection, "key.created", key.id, account_id=account.id, after=shown.api_key(row))
+            self._audit(connection, "key.created", key.id, account_id=account.id, after=shown.unused_key(row))
         self._publish(account.id)
         return NewAccount(account, key)
 

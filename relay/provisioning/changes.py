@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 
 from relay.connections import postgres_engine, redis_client
 from relay.delivery.guard import resolve_checked
+from relay.delivery.lookups import LOOKUPS
 from relay.directory import Mirror
 from relay.errors import Unavailable
 from relay.outbox import Outbox
@@ -49,10 +50,17 @@ class Changes:
         theirs._actor = actor
         return theirs
 
-    def checked_url(self, url: str, *, field: str) -> str:
-        """A URL as it will be called; refused unless it is public (or an operator allowed it)."""
+    def checked_url(self, url: str, *, account_id: str, field: str) -> str:
+        """A URL as it will be called; refused unless it is public (or an operator allowed it).
+
+        Raises TargetRefused, and Unavailable when its name servers do not answer, or too many of this account's.
+        """
         return resolve_checked(
-            url, allow=self._settings.egress_allow, https_only=not self._settings.allow_http, field=field
+            url,
+            allow=self._settings.egress_allow,
+            https_only=not self._settings.allow_http,
+            field=field,
+            lookup=LOOKUPS.of(account_id),
         )
 
     @contextmanager
@@ -67,6 +75,26 @@ class Changes:
             changed = change(connection)
         self._publish(account_id)
         return changed
+
+    def _changing_one(
+        self,
+        object_id: str,
+        action: str,
+        change: Callable[[Connection], T],
+        *,
+        account_id: str,
+        read: Callable[[Connection], T],
+        show: Callable[[T], Shown],
+    ) -> T:
+        """Change an object and audit it with what is shown of it, `read` before and made by `change`."""
+
+        def audited(connection: Connection) -> T:
+            before = show(read(connection))
+            row = change(connection)
+            self._audit(connection, action, object_id, account_id=account_id, before=before, after=show(row))
+            return row
+
+        return self._changing(account_id, audited)
 
     def _audit(
         self,

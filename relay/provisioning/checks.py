@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
+import msgspec
 from msgspec import UnsetType
 
 from relay.calls import MAX_FACT_CHARS
 from relay.delivery.failurewhen import checked_path
 from relay.delivery.signing import signing_key
 from relay.errors import BadRequest
+from relay.providers import PROVIDERS
 
 MAX_NAME_CHARS: Final = 255
 MAX_SECRET_CHARS: Final = 255
 MAX_SECRETS: Final = 8
 MAX_FILTERS: Final = 64
+# What types of events begin with: recordings' are Canonical's, CanaryLLM's are ElevenLabs'.
+EVENT_PROVIDERS: Final = tuple(sorted({*PROVIDERS, "canonical"}))
 MAX_DEADLINE_SECONDS: Final = 20
 MAX_RETENTION_HOURS: Final = 24 * 30
 MAX_OVERLAP_HOURS: Final = 24 * 7
+_KIND: Final = re.compile(r"[A-Za-z0-9_.*?-]+")
+# All that is said about an agent: fifty questions of CanaryLLM's largest, and the rest beside them.
+MAX_CONFIG_BYTES: Final = 256 * 1024
 # As much as the setting allows for all.
 MIN_QUOTA_BYTES: Final = 1024
 MAX_QUOTA_BYTES: Final = 1024**5
@@ -71,7 +79,28 @@ def checked_delivery(
         if len(filters) > MAX_FILTERS:
             raise BadRequest(f"events must be at most {MAX_FILTERS}", field="events")
         for pattern in filters:
-            checked_text(pattern, "events", MAX_FACT_CHARS)
+            _check_filter(pattern)
+
+
+def _check_filter(pattern: str) -> None:
+    """`*`, or types of one provider that there is: a filter that nothing can ever match is a typing error."""
+    provider, dot, kind = pattern.partition(".")
+    is_known = provider in EVENT_PROVIDERS and dot and _KIND.fullmatch(kind)
+    if pattern != "*" and not (is_known and len(pattern) <= MAX_FACT_CHARS):
+        text = f"events are * or types of {', '.join(EVENT_PROVIDERS)}: {EVENT_PROVIDERS[-1]}.* or one by its name"
+        raise BadRequest(text, field="events")
+
+
+def checked_config(config: Mapping[str, Any]) -> None:
+    """A template's `config` as JSON. Raises BadRequest `template_too_large` naming its largest field."""
+    sizes = {name: len(msgspec.json.encode(value)) for name, value in config.items()}
+    if sum(sizes.values()) > MAX_CONFIG_BYTES:
+        largest = max(sizes, key=lambda name: sizes[name])
+        text = (
+            f"a template may have {MAX_CONFIG_BYTES // 1024} KiB in all, and this one would have "
+            f"{sum(sizes.values()) // 1024}; {largest} has the most, {sizes[largest] // 1024}"
+        )
+        raise BadRequest(text, code="template_too_large", field=largest)
 
 
 def checked_range(value: int, field: str, lowest: int, highest: int) -> None:

@@ -1,22 +1,22 @@
-"""Conversations without a template: a hidden template and its agent first, the session once there is an agent."""
+"""Conversations without a template: a hidden template and its agent first, the session once there is an agent.
+
+There may be thousands a day: none of these changes touches the account's version, or what is mirrored of it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection
 
 from relay.errors import NotFound
 from relay.provisioning.changes import Changes
-from relay.store import conversations, sessions, templates, voice_agents
-from relay.store.conversations import Conversation
+from relay.store import conversations, sessions, shown, templates, voice_agents
+from relay.store.conversations import PROVIDER, Conversation, ConversationTemplate
 from relay.store.sessions import AWAITED
-from relay.store.shown import moment
 from relay.store.templates import Template
 from relay.telemetry import logs
-
-_PROVIDER: Final = "elevenlabs"
 
 
 class ConversationChanges(Changes):
@@ -25,7 +25,7 @@ class ConversationChanges(Changes):
     def prepare_conversation(self, *, account_id: str, config: Mapping[str, Any]) -> Template:
         """A hidden template whose agent is wanted; its `session_id` is that of the session to be."""
 
-        def make(connection: Connection) -> Template:
+        with self._locked(account_id) as connection:
             session_id = sessions.next_id(connection)
             made = templates.create(
                 connection,
@@ -34,14 +34,12 @@ class ConversationChanges(Changes):
                 name=f"Conversation {session_id}",
                 type="conversation",
                 config=config,
-                provider=_PROVIDER,
+                provider=PROVIDER,
                 hidden=True,
                 session_id=session_id,
             )
-            voice_agents.want(connection, account_id=account_id, template_id=made.template.id, provider=_PROVIDER)
+            voice_agents.want(connection, account_id=account_id, template_id=made.template.id, provider=PROVIDER)
             return made.template
-
-        return self._changing(account_id, make)
 
     def open_conversation(self, template: Template, *, agent_id: str) -> Conversation:
         """The session of a prepared conversation, once the agent is there. Raises Unavailable."""
@@ -52,14 +50,16 @@ class ConversationChanges(Changes):
             sessions.create(
                 connection,
                 account_id=account_id,
-                provider=_PROVIDER,
+                provider=PROVIDER,
                 template_id=template.id,
                 agent_id=agent_id,
                 session_id=session_id,
             )
             opened = conversations.get(connection, account_id=account_id, session_id=session_id)
             self._audit_conversation(connection, "conversation.created", after=opened)
-        self._mirror.remember_session(account_id, session_id, template.id, lifetime=AWAITED)
+            # Before the commit: a session that the ingress was not told of is never there.
+            behind = ConversationTemplate(id=template.id, name=template.name, agent_id=agent_id, session_id=session_id)
+            self._mirror.conversations.remember(account_id, behind, lifetime=AWAITED)
         return opened
 
     def drop_conversation(self, template: Template) -> None:
@@ -69,17 +69,15 @@ class ConversationChanges(Changes):
     def end_conversation(self, *, account_id: str, session_id: int) -> Conversation:
         """Delete a conversation: its agent is due to be removed. Again: nothing more happens. Raises NotFound."""
 
-        def end(connection: Connection) -> Conversation:
+        with self._locked(account_id) as connection:
             before = conversations.get(connection, account_id=account_id, session_id=session_id)
             if before.session.deleted_at is not None:
                 return before
             conversations.end(connection, account_id=account_id, session_id=session_id)
-            _remove_template(connection, account_id, before.template_id)
+            _give_up(connection, account_id, before.template_id)
             after = conversations.get(connection, account_id=account_id, session_id=session_id)
             self._audit_conversation(connection, "conversation.deleted", before=before, after=after)
             return after
-
-        return self._changing(account_id, end)
 
     def conversation(self, *, account_id: str, session_id: int) -> Conversation:
         """Raises NotFound."""
@@ -100,7 +98,8 @@ class ConversationChanges(Changes):
         return len(idle)
 
     def _retire(self, account_id: str, template_id: int) -> None:
-        self._changing(account_id, lambda connection: _remove_template(connection, account_id, template_id))
+        with self._locked(account_id) as connection:
+            _give_up(connection, account_id, template_id)
 
     def _audit_conversation(
         self,
@@ -113,25 +112,11 @@ class ConversationChanges(Changes):
         one = after or before
         if one is not None:
             session = one.session
-            shown = [None if each is None else _shown(each) for each in (before, after)]
-            self._audit(connection, action, session.id, account_id=session.account_id, before=shown[0], after=shown[1])
+            then, now = (None if each is None else shown.conversation(each) for each in (before, after))
+            self._audit(connection, action, session.id, account_id=session.account_id, before=then, after=now)
 
 
-def _remove_template(connection: Connection, account_id: str, template_id: int) -> None:
-    """Take the template out of service; somebody may have done so already."""
-    try:
-        templates.delete(connection, account_id=account_id, template_id=template_id)
-    except NotFound:
-        return
-    voice_agents.remove(connection, account_id=account_id, template_id=template_id)
-
-
-def _shown(one: Conversation) -> dict[str, Any]:
-    session = one.session
-    return {
-        "sessionId": session.id,
-        "status": session.status,
-        "createdAt": moment(session.created_at),
-        "deletedAt": moment(session.deleted_at),
-        "config": one.config,
-    }
+def _give_up(connection: Connection, account_id: str, template_id: int) -> None:
+    """Take the template out of service and have its agent removed; somebody may have done so already."""
+    if conversations.retire(connection, account_id=account_id, template_id=template_id):
+        voice_agents.remove(connection, account_id=account_id, template_id=template_id)

@@ -11,10 +11,11 @@ from sqlalchemy import Connection
 
 from relay.delivery.headers import checked_headers
 from relay.errors import Conflict, NotFound, Unavailable
+from relay.provisioning.caps import check_endpoints
 from relay.provisioning.changes import Changes
 from relay.provisioning.checks import MAX_OVERLAP_HOURS, checked_delivery, checked_range, checked_secrets
 from relay.queues import RELAY
-from relay.store import endpoints, shown
+from relay.store import endpoints, shown, sources
 from relay.store.endpoints import Endpoint
 from relay.store.snapshot import EndpointState, Signing
 from relay.telemetry import logs
@@ -38,7 +39,10 @@ class EndpointChanges(Changes):
         failure_when: str | None = None,
         source_id: str | None = None,
     ) -> Endpoint:
-        """An endpoint: of a source if `source_id` is given, else for the whole account."""
+        """An endpoint: of a source if `source_id` is given, else for the whole account.
+
+        Raises Conflict `too_many_endpoints`.
+        """
         own_headers = dict(checked_headers(headers or {}))
         checked_secrets(webhook_secret, signing_secret)
         checked_delivery(
@@ -48,9 +52,12 @@ class EndpointChanges(Changes):
             failure_when=failure_when,
         )
         # Last, because it asks the resolver.
-        checked = self.checked_url(url, field="url")
+        checked = self.checked_url(url, account_id=account_id, field="url")
 
         def change(connection: Connection) -> Endpoint:
+            if source_id is not None:
+                self._check_source(connection, account_id, source_id)
+            check_endpoints(connection, account_id)
             row = endpoints.create(
                 connection,
                 self._ring,
@@ -86,7 +93,8 @@ class EndpointChanges(Changes):
     ) -> Endpoint:
         """Change what is given and leave the rest; headers and filters are replaced as a whole.
 
-        What already waits goes to the new URL.
+        What already waits goes to the new URL. Raises Conflict `endpoint_of_template` for another retention of a
+        template's endpoint: the template's holds there, and at its provider.
         """
         own_headers = UNSET if isinstance(headers, UnsetType) else dict(checked_headers(headers))
         checked_delivery(
@@ -95,13 +103,15 @@ class EndpointChanges(Changes):
             retention_hours=retention_hours,
             failure_when=failure_when,
         )
-        checked = UNSET if isinstance(url, UnsetType) else self.checked_url(url, field="url")
+        checked = UNSET if isinstance(url, UnsetType) else self.checked_url(url, account_id=account_id, field="url")
         wanted = filters if isinstance(filters, UnsetType) else list(filters) or list(endpoints.EVERYTHING)
-        return self._changing_endpoint(
-            account_id,
-            endpoint_id,
-            "endpoint.updated",
-            lambda connection: endpoints.update(
+
+        def change(connection: Connection) -> Endpoint:
+            row = endpoints.get(connection, self._ring, account_id=account_id, endpoint_id=endpoint_id)
+            if row.template_id is not None and retention_hours not in (UNSET, row.retention_hours):
+                text = "how long this content is kept is its template's contentRetention; change it there"
+                raise Conflict(text, code="endpoint_of_template", field="retentionHours")
+            return endpoints.update(
                 connection,
                 self._ring,
                 account_id=account_id,
@@ -113,8 +123,9 @@ class EndpointChanges(Changes):
                 deadline_seconds=deadline_seconds,
                 retention_hours=retention_hours,
                 failure_when=failure_when,
-            ),
-        )
+            )
+
+        return self._changing_endpoint(account_id, endpoint_id, "endpoint.updated", change)
 
     def rotate_endpoint(
         self, *, account_id: str, endpoint_id: str, overlap_hours: int = 24, webhook_secret: bool = False
@@ -144,11 +155,17 @@ class EndpointChanges(Changes):
         return self._changing_endpoint(account_id, endpoint_id, "endpoint.rotated", change)
 
     def set_endpoint_state(self, *, account_id: str, endpoint_id: str, enabled: bool) -> Endpoint:
-        """Disable an endpoint, or enable it again; what waited for a disabled one has ended as dead."""
+        """Disable an endpoint, or enable it again; what waited for a disabled one has ended as dead.
+
+        Raises Unavailable, and has enabled nothing, when Redis is away.
+        """
         state: EndpointState = "active" if enabled else "disabled"
 
         def change(connection: Connection) -> Endpoint:
             endpoints.set_state(connection, account_id=account_id, endpoint_id=endpoint_id, state=state)
+            if enabled:
+                # Before the commit as well: who dies after it must leave no gate that ends every delivery as dead.
+                self._outbox.reopen(RELAY, endpoint_id)
             return endpoints.get(connection, self._ring, account_id=account_id, endpoint_id=endpoint_id)
 
         action = "endpoint.enabled" if enabled else "endpoint.disabled"
@@ -156,6 +173,26 @@ class EndpointChanges(Changes):
         if enabled:
             self._outbox.reopen(RELAY, endpoint_id)
         return row
+
+    def close_gone_endpoint(self, *, account_id: str, endpoint_id: str) -> None:
+        """The endpoint answered 410: nothing goes there until somebody enables it. Again: nothing more happens.
+
+        Raises NotFound, and Unavailable also where only the mirror was not told: tell it again.
+        """
+        with self._locked(account_id) as connection:
+            before = endpoints.get(connection, self._ring, account_id=account_id, endpoint_id=endpoint_id)
+            if before.state != "gone":
+                endpoints.set_state(connection, account_id=account_id, endpoint_id=endpoint_id, state="gone")
+                row = endpoints.get(connection, self._ring, account_id=account_id, endpoint_id=endpoint_id)
+                self._audit(
+                    connection,
+                    "endpoint.gone",
+                    endpoint_id,
+                    account_id=account_id,
+                    before=shown.endpoint(before),
+                    after=shown.endpoint(row),
+                )
+        self._mirror.publish(self._database, account_id)
 
     def delete_endpoint(self, *, account_id: str, endpoint_id: str) -> None:
         """Take an endpoint away. What waits for it ends as dead, `endpoint_gone`; records stay.
@@ -191,20 +228,16 @@ class EndpointChanges(Changes):
             logs.info("endpoints_closed", count=len(unused))
         return len(unused)
 
+    def _check_source(self, connection: Connection, account_id: str, source_id: str) -> None:
+        try:
+            sources.get(connection, self._ring, account_id=account_id, source_id=source_id)
+        except NotFound:
+            raise NotFound("this account has no source by this id", field="sourceId") from None
+
     def _changing_endpoint(
         self, account_id: str, endpoint_id: str, action: str, change: Callable[[Connection], Endpoint]
     ) -> Endpoint:
-        def audited(connection: Connection) -> Endpoint:
-            before = endpoints.get(connection, self._ring, account_id=account_id, endpoint_id=endpoint_id)
-            row = change(connection)
-            self._audit(
-                connection,
-                action,
-                endpoint_id,
-                account_id=account_id,
-                before=shown.endpoint(before),
-                after=shown.endpoint(row),
-            )
-            return row
+        def read(connection: Connection) -> Endpoint:
+            return endpoints.get(connection, self._ring, account_id=account_id, endpoint_id=endpoint_id)
 
-        return self._changing(account_id, audited)
+        return self._changing_one(endpoint_id, action, change, account_id=account_id, read=read, show=shown.endpoint)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection
 
 from relay.errors import BadRequest, Conflict
+from relay.provisioning.caps import check_keys
 from relay.provisioning.changes import Changes
 from relay.provisioning.checks import MAX_NAME_CHARS, checked_text
 from relay.store import accounts, shown
@@ -28,18 +29,19 @@ class KeyChanges(Changes):
     def create_key(
         self, *, account_id: str, name: str | None = None, can_write: bool = True, expires_at: datetime | None = None
     ) -> NewKey:
-        """A key of an account. `expires_at` must be to come."""
+        """A key of an account. `expires_at` must be to come. Raises Conflict `too_many_keys`."""
         if name is not None:
             checked_text(name, "name", MAX_NAME_CHARS)
         if expires_at is not None and expires_at <= datetime.now(UTC):
             raise BadRequest("expiresAt must be in the future", field="expiresAt")
 
         def change(connection: Connection) -> NewKey:
+            check_keys(connection, account_id)
             made = accounts.create_key(
                 connection, account_id=account_id, name=name, can_write=can_write, expires_at=expires_at
             )
             row = accounts.key(connection, account_id=account_id, key_id=made.id)
-            self._audit(connection, "key.created", row.id, account_id=account_id, after=shown.api_key(row))
+            self._audit(connection, "key.created", row.id, account_id=account_id, after=shown.unused_key(row))
             return NewKey(row, made.key)
 
         return self._changing(account_id, change)
@@ -64,8 +66,8 @@ class KeyChanges(Changes):
                     "key.revoked",
                     key_id,
                     account_id=account_id,
-                    before=shown.api_key(before),
-                    after=shown.api_key(row),
+                    before=shown.unused_key(before),
+                    after=shown.unused_key(row),
                 )
             return row
 

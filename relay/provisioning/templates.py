@@ -10,18 +10,31 @@ from sqlalchemy import Connection
 from relay.calls import MAX_FACT_CHARS
 from relay.delivery.headers import checked_headers
 from relay.errors import BadRequest, Issue, NotFound, ValidationFailed
+from relay.provisioning.caps import check_template_endpoints, check_templates
 from relay.provisioning.changes import Changes
 from relay.provisioning.checks import (
     MAX_DEADLINE_SECONDS,
     MAX_NAME_CHARS,
     MAX_RETENTION_HOURS,
+    checked_config,
     checked_range,
     checked_secrets,
     checked_text,
 )
-from relay.store import accounts, endpoints, rate_cards, shown, templates, voice_agents
+from relay.store import (
+    accounts,
+    endpoints,
+    grants,
+    ownership,
+    provider_keys,
+    rate_cards,
+    shown,
+    templates,
+    voice_agents,
+)
 from relay.store.snapshot import Signing
 from relay.store.templates import NewTemplate, Template, TemplateType
+from relay.store.transfers import transferred_to
 
 TEMPLATE_PROVIDERS: Final = ("elevenlabs", "retell", "agora")
 # What only an endpoint has.
@@ -79,11 +92,14 @@ class TemplateChanges(Changes):
         fields: TemplateFields = {**options, "name": name, "type": type, "config": config}
         _check(provider, fields, agent_id=options.get("agent_id"))
         _check_pair(config)
+        checked_config(config)
         checked: dict[str, Any] = {**options, **_of_endpoint(options, None)}
-        checked["client_webhook_url"] = self._checked_url(options.get("client_webhook_url"))
+        checked["client_webhook_url"] = self._checked_url(account_id, options.get("client_webhook_url"))
 
         def make(connection: Connection) -> NewTemplate:
-            _check_rows(connection, account_id, provider, checked)
+            if not hidden:
+                check_templates(connection, account_id)
+            self._check_rows(connection, account_id, provider, checked | {"config": config})
             made = templates.create(
                 connection,
                 self._ring,
@@ -111,7 +127,7 @@ class TemplateChanges(Changes):
         old = self.template(account_id=account_id, template_id=template_id)
         _check(old.provider, fields, agent_id=fields.get("agent_id", old.agent_id))
         if "client_webhook_url" in fields:
-            fields["client_webhook_url"] = self._checked_url(fields["client_webhook_url"])
+            fields["client_webhook_url"] = self._checked_url(account_id, fields["client_webhook_url"])
 
         def change(connection: Connection) -> NewTemplate:
             accounts.lock(connection, account_id)  # what is merged below must be the newest
@@ -122,7 +138,9 @@ class TemplateChanges(Changes):
             asked = given.get("agent_id", before.agent_id)
             if asked == before.agent_id or (asked is None and is_ours):
                 given.pop("agent_id", None)  # nothing new: what is ours is neither a brought one, nor to be unbound
-            _check_rows(connection, account_id, before.provider, given)
+            self._check_rows(connection, account_id, before.provider, given)
+            if given.get("client_webhook_url") is not None and before.endpoint_id is None:
+                check_template_endpoints(connection, account_id, template_id)
             changed = templates.update(connection, self._ring, account_id=account_id, template_id=template_id, **given)
             _want_agent(connection, changed.template, is_brought=bool(given.get("agent_id", not is_ours)))
             self._audit_template(connection, "template.updated", before=before, after=changed.template)
@@ -149,9 +167,30 @@ class TemplateChanges(Changes):
         with self._database.begin() as connection:
             return templates.get(connection, self._ring, account_id=account_id, template_id=template_id)
 
-    def _checked_url(self, url: str | None) -> str | None:
+    def _check_rows(self, connection: Connection, account_id: str, provider: str, given: Mapping[str, Any]) -> None:
+        """What a template names must be this account's, or granted to it."""
+        card_id, agent_id = given.get("rate_card_id"), given.get("agent_id")
+        if card_id is not None and not rate_cards.is_offered(connection, account_id=account_id, card_id=card_id):
+            raise BadRequest(
+                "no rate card by this id is offered to this account", code="rate_card_unknown", field="rateCard"
+            )
+        named = {"agentId": () if agent_id is None else (agent_id,), "tools": transferred_to(given.get("config") or {})}
+        for field, agent_ids in named.items():
+            for each in agent_ids:
+                if ownership.is_of_another(connection, account_id=account_id, provider=provider, agent_id=each):
+                    raise NotFound("there is no agent by this id", code="agent_not_found", field=field)
+            if self._is_on_ours(connection, account_id, provider):
+                grants.demand(connection, account_id=account_id, provider=provider, object_ids=agent_ids, field=field)
+
+    def _is_on_ours(self, connection: Connection, account_id: str, provider: str) -> bool:
+        """Whether the account uses this provider with the operator's key."""
+        ours = {"elevenlabs": self._settings.elevenlabs, "retell": self._settings.retell, "agora": self._settings.agora}
+        own = provider_keys.find(connection, account_id=account_id, provider=provider)
+        return own is None and bool(ours[provider].api_key)
+
+    def _checked_url(self, account_id: str, url: str | None) -> str | None:
         """The URL as it will be called. Last of the checks, because it asks the resolver."""
-        return None if url is None else self.checked_url(url, field="clientWebhookUrl")
+        return None if url is None else self.checked_url(url, account_id=account_id, field="clientWebhookUrl")
 
     def _audit_template(
         self, connection: Connection, action: str, *, before: Template | None = None, after: Template | None = None
@@ -197,6 +236,7 @@ def _merged(before: Template, fields: TemplateFields) -> dict[str, Any]:
         config = {**before.config, **fields["config"]}
         given["config"] = {name: value for name, value in config.items() if value is not None}
         _check_pair(given["config"])
+        checked_config(given["config"])
     return given
 
 
@@ -227,19 +267,6 @@ def _merged_headers(before: Mapping[str, str], given: Mapping[str, str | None]) 
             raise BadRequest("null keeps a header's value, and one of these has none", field="deliveryHeaders")
         merged[name] = kept
     return dict(checked_headers(merged, field="deliveryHeaders"))
-
-
-def _check_rows(connection: Connection, account_id: str, provider: str, given: Mapping[str, Any]) -> None:
-    """What a template names must be this account's."""
-    card_id, agent_id = given.get("rate_card_id"), given.get("agent_id")
-    if card_id is not None and not rate_cards.is_offered(connection, account_id=account_id, card_id=card_id):
-        raise BadRequest(
-            "no rate card by this id is offered to this account", code="rate_card_unknown", field="rateCard"
-        )
-    if agent_id is not None and voice_agents.is_of_another(
-        connection, account_id=account_id, provider=provider, agent_id=agent_id
-    ):
-        raise NotFound("there is no agent by this id", code="agent_not_found", field="agentId")
 
 
 def _want_agent(connection: Connection, template: Template, *, is_brought: bool) -> None:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from relay.calls import CallEvent, Ending, Facts, event_id
 from relay.content import Content
 from relay.recordings.measure import Measured
-from relay.recordings.request import PROVIDER, SCOPE, Assistant
+from relay.recordings.request import CALL, PROVIDER, SCOPE, Assistant
 
 RECORDING: Final = "recording"
 
@@ -42,6 +42,12 @@ def facts_of(request: Facts, outcome: Measured | str, *, now_ms: int) -> Facts:
     )
     identity = event_id(request.account_id, PROVIDER, SCOPE, dedupe)
     return replace(request, event_id=identity, call=call, accepted_at_ms=now_ms)
+
+
+def ids(account_id: str, call_id: str) -> tuple[str, str]:
+    """The ids of a call that was handed in, and of the event that it becomes."""
+    handed_in, measured = (event_id(account_id, PROVIDER, SCOPE, (kind, call_id)) for kind in (CALL, RECORDING))
+    return handed_in, measured
 
 
 def body_of(request: Facts, assistant: Assistant | None, outcome: Measured | str) -> Content:

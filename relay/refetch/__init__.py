@@ -25,7 +25,7 @@ from relay.refetch import forms
 from relay.replay import Answer, retention_of, wish
 from relay.sealing import KeyRing, seal_event
 from relay.settings import ProviderAccess, Settings
-from relay.store import accounts, erasure, events, voice_agents
+from relay.store import accounts, erasure, events, ownership
 from relay.store.database import Database
 from relay.store.deliveries import Candidate
 from relay.store.events import PastEvent
@@ -122,7 +122,7 @@ class Refetcher:
         if agent_id is None:
             return False
         with self._database.begin() as connection:
-            return voice_agents.is_made_for(
+            return ownership.is_made_for(
                 connection, account_id=event.account_id, provider=event.provider, agent_id=agent_id
             )
 

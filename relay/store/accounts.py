@@ -26,7 +26,8 @@ _KEY_PREFIX: Final = "sk_live_"
 # Enough of a key to recognise it by: the fixed prefix and 24 of its 256 random bits.
 _SHOWN_CHARS: Final = len(_KEY_PREFIX) + 4
 _KEY_SHOWN: Final = tuple(column for column in api_keys.c if column is not api_keys.c.sha256)
-_IN_FORCE: Final = (
+# Of API keys: those that open something.
+IN_FORCE: Final = (
     api_keys.c.revoked_at.is_(None),
     api_keys.c.expires_at.is_(None) | (api_keys.c.expires_at > func.now()),
 )
@@ -195,7 +196,7 @@ def key(connection: Connection, *, account_id: str, key_id: str) -> ApiKey:
 
 def writing_keys(connection: Connection, *, account_id: str) -> set[str]:
     """The ids of the keys in force that may change things."""
-    mine = select(api_keys.c.id).where(api_keys.c.account_id == account_id, api_keys.c.can_write, *_IN_FORCE)
+    mine = select(api_keys.c.id).where(api_keys.c.account_id == account_id, api_keys.c.can_write, *IN_FORCE)
     return set(connection.execute(mine).scalars())
 
 
@@ -215,7 +216,7 @@ def expire_keys(connection: Connection, *, account_id: str) -> list[ApiKey]:
 
 def account_of_key(connection: Connection, key: str) -> str | None:
     """The account that a key opens; None for a key that is unknown, revoked or expired."""
-    found = select(api_keys.c.account_id).where(api_keys.c.sha256 == key_hash(key), *_IN_FORCE)
+    found = select(api_keys.c.account_id).where(api_keys.c.sha256 == key_hash(key), *IN_FORCE)
     return connection.execute(found).scalar_one_or_none()
 
 

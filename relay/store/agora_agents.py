@@ -87,6 +87,13 @@ def find(connection: Connection, *, account_id: str, appid: str, agent_id: str) 
     return _agent(row)
 
 
+def owner(connection: Connection, *, agent_id: str) -> tuple[str, int] | None:
+    """Account and session of an agent, whichever account's it is; None if it is nobody's, or not clearly one's."""
+    meant = select(agora_agents.c.account_id, agora_agents.c.session_id).where(agora_agents.c.agent_id == agent_id)
+    rows = connection.execute(meant.limit(2)).all()
+    return (rows[0].account_id, rows[0].session_id) if len(rows) == 1 else None
+
+
 def page(
     connection: Connection,
     *,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from sqlalchemy import Connection, select
 
 from relay.store.tables import audit
+
+# The actor of what happens by itself.
+UPKEEP: Final = "upkeep"
 
 
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Transactions on Postgres, its errors in our words, and bringing the schema up to date.
+"""Transactions on Postgres, and its errors in our words.
 
 Postgres puts statements and values into its error texts, and both may hold a customer's data: no text of Postgres,
 psycopg or SQLAlchemy leaves this module.
@@ -8,27 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 import psycopg
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, func, select
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import StatementError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from relay.connections import postgres_engine
 from relay.errors import Conflict, NotFound, SwitchhookError, Unavailable
-from relay.settings import Settings
-from relay.store import partitions
 
-MIGRATIONS: Final = Path(__file__).parent / "migrations"
-# One number per purpose, any number: all processes that migrate this database wait for each other on it.
-_MIGRATION_LOCK: Final = 5_773_630_041
 # SQLSTATEs after which the same statement may work: connection (08), rollback by the server (40), resources (53),
 # shutdown and cancellation (57), system trouble (58), a lock not granted in time, a standby that is read-only.
 _PASSING_CLASSES: Final = frozenset({"08", "40", "53", "57", "58"})
@@ -110,40 +98,3 @@ def _translation(error: StatementError | PoolTimeout) -> SwitchhookError:
     if passes:
         return Unavailable("Postgres cannot be reached or is too busy; nothing was stored")
     return StatementRefused(type(cause).__name__, sqlstate=sqlstate, constraint=cause.diag.constraint_name)
-
-
-def migrate(settings: Settings) -> None:
-    """Bring the schema to the newest revision and make the partitions of the coming days.
-
-    Safe to run anywhere, any number of times, in several processes at once: they take turns. Raises as Database does.
-    """
-    database = Database(postgres_engine(settings, pool_size=1))
-    try:
-        with database.begin() as connection:
-            # A migration may take longer than any other statement, and waits for whoever migrates already.
-            for limit in ("statement_timeout", "lock_timeout"):
-                connection.execute(select(func.set_config(limit, "0", True)))
-            connection.execute(select(func.pg_advisory_xact_lock(_MIGRATION_LOCK)))
-            config = _alembic()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            partitions.ensure(connection, datetime.now(UTC).date())
-    finally:
-        database.close()
-
-
-def current_revision(connection: Connection) -> str | None:
-    """The revision of this database; None when it was never migrated."""
-    return MigrationContext.configure(connection).get_current_revision()
-
-
-def head_revision() -> str | None:
-    """The newest revision that this code knows."""
-    return ScriptDirectory.from_config(_alembic()).get_current_head()
-
-
-def _alembic() -> Config:
-    config = Config()
-    # Alembic interpolates percent signs in its options.
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
-    return config

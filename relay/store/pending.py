@@ -1,4 +1,4 @@
-"""Deliveries that Postgres takes for pending: to be compared with the outbox, which alone knows."""
+"""What Postgres takes for pending, deliveries and recordings: to be compared with the outbox, which alone knows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import Connection, select, text, tuple_
 
-from relay.store.tables import deliveries
+from relay.store.tables import deliveries, sessions
 
 
 class Pending(NamedTuple):
@@ -18,6 +18,15 @@ class Pending(NamedTuple):
     event_id: str
     endpoint_id: str
     account_id: str
+
+
+class Unmeasured(NamedTuple):
+    """A call whose session is open; its first three fields, in this order, are its place in the list."""
+
+    created_at: datetime
+    account_id: str
+    session_id: int
+    call_id: str
 
 
 _LOSE: Final = text("""
@@ -52,3 +61,24 @@ def lose(connection: Connection, lost: Sequence[Pending], *, accepted_before: da
         "accepted_before": accepted_before,
     }
     return connection.execute(_LOSE, values).rowcount
+
+
+def unmeasured(
+    connection: Connection,
+    *,
+    provider: str,
+    created_before: datetime,
+    after: Unmeasured | None = None,
+    limit: int = 500,
+) -> list[Unmeasured]:
+    """Calls of a provider whose session has not ended, oldest first, from behind `after` on."""
+    place = (sessions.c.created_at, sessions.c.account_id, sessions.c.id)
+    query = select(*place, sessions.c.conversation_id).where(
+        sessions.c.status.in_(("pending", "active")),
+        sessions.c.provider == provider,
+        sessions.c.conversation_id.is_not(None),
+        sessions.c.created_at < created_before,
+    )
+    if after is not None:
+        query = query.where(tuple_(*place) > tuple_(*after[:3]))
+    return [Unmeasured(*row) for row in connection.execute(query.order_by(*place).limit(limit))]

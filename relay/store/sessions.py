@@ -60,7 +60,7 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 _SHOWN: Final = tuple(
     cast(column, Double).label(column.name) if column is sessions.c.duration_seconds else column
     for column in sessions.c
-    if column not in {sessions.c.terminal_rank, sessions.c.terminal_ms}
+    if column not in {sessions.c.terminal_rank, sessions.c.terminal_trust, sessions.c.terminal_ms}
 )
 
 
@@ -148,6 +148,13 @@ def remove(connection: Connection, *, account_id: str, session_id: int) -> Sessi
 def get(connection: Connection, *, account_id: str, session_id: int) -> Session:
     """Raises NotFound, also for a session of another account."""
     found = select(*_SHOWN).where(*_this(account_id, session_id))
+    return _found(connection.execute(found).mappings().one_or_none())
+
+
+def of_conversation(connection: Connection, *, account_id: str, provider: str, conversation_id: str) -> Session:
+    """The session of a provider's conversation. Raises NotFound, also for one of another account."""
+    meant = (sessions.c.conversation_id == conversation_id, sessions.c.provider == provider)
+    found = select(*_SHOWN).where(*meant, sessions.c.account_id == account_id)
     return _found(connection.execute(found).mappings().one_or_none())
 
 

@@ -1,6 +1,6 @@
 """What the API shows of each object, as plain JSON: never a secret, nor a hash of one.
 
-The audit trail takes its digests of exactly this, so that whoever has an answer can find the change that made it.
+The audit trail takes its digests of this, so that whoever has an answer can find the change that made it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from typing import Any, Final
 
 from relay.store.accounts import Account, ApiKey
 from relay.store.audit import AuditRow
+from relay.store.conversations import Conversation, public_id
+from relay.store.deliveries import Attempt, Delivery
 from relay.store.endpoints import Endpoint
+from relay.store.grants import Grant
 from relay.store.provider_keys import ProviderKey
 from relay.store.rate_cards import RateCardRow
 from relay.store.sessions import Session
@@ -19,6 +22,9 @@ from relay.store.sources import Source
 from relay.store.templates import Template
 
 Shown = dict[str, Any]
+
+# What failed so looks alike whatever the address is: how long it took would tell a filtered one from a closed one.
+_TIMELESS: Final = "unreachable"
 
 # What customers write about an agent, with what holds where they write nothing (CanaryLLM's OpenAPI).
 _TEMPLATE_CONFIG: Final[Shown] = {
@@ -66,6 +72,11 @@ def api_key(row: ApiKey) -> Shown:
     }
 
 
+def unused_key(row: ApiKey) -> Shown:
+    """An API key as the audit has it: that it was used is no change of it."""
+    return {name: value for name, value in api_key(row).items() if name != "lastUsedAt"}
+
+
 def source(row: Source, *, url: str) -> Shown:
     """A source; `url` is what the provider has to be given."""
     return {
@@ -74,6 +85,7 @@ def source(row: Source, *, url: str) -> Shown:
         "name": row.name,
         "url": url,
         "enabled": row.disabled_at is None,
+        "managed": row.managed,
         "createdAt": moment(row.created_at),
         "disabledAt": moment(row.disabled_at),
     }
@@ -170,9 +182,81 @@ def session(row: Session) -> Shown:
     }
 
 
+def canary_session(row: Session) -> Shown:
+    """A session in CanaryLLM's words, with its bill: the duration in seconds, the cost as a number."""
+    return {
+        "id": row.id,
+        "templateId": row.template_id,
+        "status": row.status,
+        "metadata": row.metadata,
+        "createdAt": moment(row.created_at),
+        "completedAt": moment(row.completed_at),
+        "provider": row.provider,
+        "conversationId": row.conversation_id,
+        "textOnly": row.text_only,
+        "duration": row.duration_seconds,
+        "billedSeconds": row.billed_seconds,
+        "cost": None if row.cost is None else float(row.cost),
+        "currency": row.currency,
+        "unratedReason": row.unrated_reason,
+        "failureCode": row.failure_code,
+    }
+
+
+def delivery(row: Delivery) -> Shown:
+    """A delivery, without its attempts."""
+    return {
+        "eventId": row.event_id,
+        "endpointId": row.endpoint_id,
+        "type": row.type,
+        "sessionId": row.session_id,
+        "conversationId": row.conversation_id,
+        "livemode": row.livemode,
+        "status": row.status,
+        "code": row.code,
+        "attempts": row.attempts,
+        "nextAttemptAt": moment(row.next_attempt_at),
+        "acceptedAt": moment(row.accepted_at),
+        "settledAt": moment(row.settled_at),
+    }
+
+
+def attempt(row: Attempt) -> Shown:
+    """An attempt as tenants may see it: neither the operators' detail, nor how long it took to reach nothing."""
+    return {
+        "number": row.number,
+        "at": moment(row.at),
+        "httpStatus": row.http_status,
+        "code": row.code,
+        "durationMs": None if row.code == _TIMELESS else row.duration_ms,
+        "responseBytes": row.response_bytes,
+    }
+
+
+def conversation(row: Conversation) -> Shown:
+    """A conversation without a template, in the words of its clients: how it is to be held, and how it stands."""
+    session = row.session
+    return {
+        "session_id": public_id(session.id),
+        "status": session.status,
+        "created_at": moment(session.created_at),
+        "started_at": moment(session.started_at),
+        "ended_at": moment(session.ended_at),
+        "deleted_at": moment(session.deleted_at),
+        "configuration": row.config["conversation"],
+        "agent_id": row.agent_id,
+        "turn_count": session.turn_count,
+    }
+
+
 def provider_key(row: ProviderKey) -> Shown:
     """That an account has a key of its own at a provider."""
     return {"provider": row.provider, "createdAt": moment(row.created_at)}
+
+
+def grant(row: Grant) -> Shown:
+    """What an account may use with the operator's key at a provider."""
+    return {"provider": row.provider, "objectId": row.object_id, "createdAt": moment(row.created_at)}
 
 
 def change(row: AuditRow) -> Shown:

@@ -25,13 +25,15 @@ EndpointState = Literal["active", "disabled", "gone"]
 class SourceConfig(Secretive, frozen=True, kw_only=True):
     """A source that is not disabled; a webhook may be signed with any of its secrets.
 
-    The events of a `shared` one belong to the account that their labels name.
+    The events of a `shared` one belong to the account that their labels name. The account knows the secrets of
+    neither a shared one nor a `managed` one; what older versions mirrored lacks both.
     """
 
     id: str
     provider: str
     secrets: tuple[str, ...]
     shared: bool = False
+    managed: bool = False
 
 
 class EndpointConfig(Secretive, frozen=True, kw_only=True):
@@ -59,8 +61,8 @@ class EndpointConfig(Secretive, frozen=True, kw_only=True):
 class TemplateConfig(Secretive, frozen=True, kw_only=True):
     """A template. `webhook_secret` proves inbound requests; `endpoint_id` None: nowhere to send.
 
-    A `retired` one was deleted not long ago, and is there for the calls that were under way. `session_id` is the only
-    session of one that is hidden.
+    A `retired` one was deleted not long ago, and is there for the calls that were under way. Those behind conversations
+    are not here: there may be any number of them (`relay.store.conversations`).
     """
 
     id: int
@@ -71,7 +73,6 @@ class TemplateConfig(Secretive, frozen=True, kw_only=True):
     content_retention_hours: int | None
     webhook_secret: str
     retired: bool = False
-    session_id: int | None = None
 
 
 class AccountConfig(Secretive, frozen=True, kw_only=True):
@@ -117,7 +118,7 @@ STATEMENT: Final = select(
     _rows(
         sources,
         sources.c.disabled_at.is_(None),
-        **_plain(sources, "id", "provider", "shared"),
+        **_plain(sources, "id", "provider", "shared", "managed"),
         sealed=_hex(sources.c.sealed_secrets),
     ).label("sources"),
     _rows(
@@ -129,10 +130,10 @@ STATEMENT: Final = select(
     ).label("endpoints"),
     _rows(
         templates,
+        templates.c.hidden.is_(False),
         templates.c.deleted_at.is_(None) | (templates.c.deleted_at > func.now() - AWAITED),
         retired=templates.c.deleted_at.is_not(None),
         **_plain(templates, "id", "name", "agent_id", "provider", "endpoint_id", "content_retention_hours"),
-        **_plain(templates, "session_id"),
         sealed=_hex(templates.c.sealed_secret),
     ).label("templates"),
 ).where(accounts.c.id == bindparam("account_id", type_=Text))

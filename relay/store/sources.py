@@ -19,7 +19,10 @@ from relay.store.tables import sources
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One inbound address of an account. Several secrets hold during a rotation."""
+    """One inbound address of an account. Several secrets hold during a rotation.
+
+    A `managed` one was made by us: its provider's webhook and its secrets are ours to look after.
+    """
 
     id: str
     account_id: str
@@ -30,6 +33,7 @@ class Source:
     shared: bool
     name: str | None
     deleted_at: datetime | None
+    managed: bool
 
 
 def create(
@@ -41,6 +45,7 @@ def create(
     secrets: Sequence[str],
     name: str | None = None,
     shared: bool = False,
+    managed: bool = False,
 ) -> Source:
     """Make a source; the id in its URL is unguessable. Raises NotFound for the account.
 
@@ -54,6 +59,7 @@ def create(
         "provider": provider,
         "name": name,
         "shared": shared,
+        "managed": managed,
         "sealed_secrets": sealed.seal(ring, tuple(secrets), purpose=sealed.SOURCE, row_id=source_id),
     }
     return _opened(connection.execute(sources.insert().values(row).returning(*sources.c)).mappings().one(), ring)
@@ -107,12 +113,6 @@ def delete(connection: Connection, ring: KeyRing, *, account_id: str, source_id:
     moment = func.coalesce(sources.c.disabled_at, func.now())
     nothing = sealed.seal(ring, (), purpose=sealed.SOURCE, row_id=source_id)
     _update(connection, ring, account_id, source_id, disabled_at=moment, deleted_at=func.now(), sealed_secrets=nothing)
-
-
-def account_of(connection: Connection, source_id: str) -> str | None:
-    """The account of a source that takes webhooks; None when there is no such source."""
-    found = select(sources.c.account_id).where(sources.c.id == source_id, sources.c.disabled_at.is_(None))
-    return connection.execute(found).scalar_one_or_none()
 
 
 def _update(connection: Connection, ring: KeyRing, account_id: str, source_id: str, **values: object) -> Source:

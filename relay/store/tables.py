@@ -77,6 +77,16 @@ provider_keys: Final = Table(
     Column("created_at", MOMENT, nullable=False),
 )
 
+provider_grants: Final = Table(
+    "provider_grants",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("provider", Text, primary_key=True),
+    # An agent, or a project of Agora.
+    Column("object_id", FACT, primary_key=True),
+    Column("created_at", MOMENT, nullable=False),
+)
+
 audit: Final = Table(
     "audit",
     metadata,
@@ -105,6 +115,8 @@ sources: Final = Table(
     Column("shared", Boolean, nullable=False),
     Column("name", Text),
     Column("deleted_at", MOMENT),
+    # We made it, for a webhook that we look after.
+    Column("managed", Boolean, nullable=False),
 )
 
 workspace_webhooks: Final = Table(
@@ -116,6 +128,8 @@ workspace_webhooks: Final = Table(
     # Until then one process is making it.
     Column("busy_until", MOMENT),
     Column("created_at", MOMENT, nullable=False),
+    # When to see whether it is still there and switched on.
+    Column("look_at", MOMENT, nullable=False),
 )
 
 templates: Final = Table(
@@ -160,9 +174,13 @@ voice_agents: Final = Table(
     Column("next_attempt_at", MOMENT, nullable=False),
     # Until then one process is working on it.
     Column("busy_until", MOMENT),
+    # When something was asked for at the provider that may appear there without our knowing.
+    Column("asked_at", MOMENT),
     Column("code", Text),
     Column("created_at", MOMENT, nullable=False),
     Column("updated_at", MOMENT, nullable=False),
+    # NULL: what is ours was made with the operator's key; else the digest of the account's own one that made it.
+    Column("made_with", LargeBinary),
 )
 
 endpoints: Final = Table(
@@ -231,6 +249,7 @@ sessions: Final = Table(
     Column("charge_sequence", Integer, nullable=False),
     # By which terminal event's word the session is charged: its rank, and when it was accepted (Unix ms).
     Column("terminal_rank", SmallInteger),
+    Column("terminal_trust", SmallInteger),
     Column("terminal_ms", BigInteger),
     Column("provider_cost_usd", EXACT),
     Column("provider_credits", EXACT),

@@ -6,7 +6,7 @@ in one transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -90,10 +90,11 @@ def create(
 ) -> NewTemplate:
     """Make a template and, if there is a URL, its endpoint; a missing secret is generated.
 
-    The last three and the retention are the endpoint's. Raises NotFound, and Conflict `agent_taken` for an agent that
-    another template of the account has.
+    The last three and the retention are the endpoint's. A `hidden` one has no URL, and the account's version stays.
+    Raises NotFound, and Conflict `agent_taken` for an agent that another template of the account has.
     """
-    accounts.changed(connection, account_id)
+    if not hidden:
+        accounts.changed(connection, account_id)
     template_id = connection.execute(select(template_ids.next_value())).scalar_one()
     endpoint_id = None if client_webhook_url is None else new_id("ep")
     secret = webhook_secret or new_webhook_secret()
@@ -152,17 +153,17 @@ def name_of(connection: Connection, *, account_id: str, template_id: int | None)
     return connection.execute(select(templates.c.name).where(this)).scalar_one_or_none()
 
 
-def of_account(connection: Connection, ring: KeyRing, *, account_id: str) -> list[Template]:
-    """The templates of an account that are neither deleted nor hidden, in the order they were made."""
-    found = _active(account_id).where(templates.c.hidden.is_(False)).order_by(templates.c.id)
+def of_ids(connection: Connection, ring: KeyRing, *, account_id: str, ids: Sequence[int]) -> list[Template]:
+    """Those of these templates of an account that are not deleted, in the order they were made."""
+    found = _active(account_id).where(templates.c.id.in_(ids)).order_by(templates.c.id)
     return [_opened(row, ring) for row in connection.execute(found).mappings()]
 
 
-def has_agent(connection: Connection, *, account_id: str, provider: str, agent_id: str) -> bool:
-    """Whether a template of this account that is not deleted has this agent."""
+def id_of_agent(connection: Connection, *, account_id: str, provider: str, agent_id: str) -> int | None:
+    """The template of this account that has this agent, unless it is deleted: an agent belongs to one alone."""
     mine = (templates.c.account_id == account_id, templates.c.deleted_at.is_(None))
     this = (templates.c.provider == provider, templates.c.agent_id == agent_id)
-    return connection.execute(select(templates.c.id).where(*mine, *this)).first() is not None
+    return connection.execute(select(templates.c.id).where(*mine, *this)).scalar_one_or_none()
 
 
 def update(

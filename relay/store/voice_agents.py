@@ -3,19 +3,21 @@
 Whoever changes a template calls `want` or `remove` in the same transaction. Whoever then talks to the provider takes
 the row first (`take`, `due`): the lease, `busy_until`, is also the token with which the result is told, so that one
 process at a time works on a row and a late one changes nothing. `attempts` counts the tries since the last success,
-the running one too: more than one means that an earlier one may have left something at the provider.
+the running one too: more than one means that an earlier one may have left something at the provider. What it left may
+appear there only later; `asked_at` is when it was asked for.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, Connection, Update, func, literal, select
+from sqlalchemy import ColumnElement, Connection, Update, case, func, literal, select
 from sqlalchemy.dialects.postgresql import INTERVAL, insert
 
-from relay.store import accounts
+from relay.store import accounts, conversations
 from relay.store.tables import templates, voice_agents
 
 AgentStatus = Literal["pending", "synced", "failed", "removing", "removed"]
@@ -24,6 +26,8 @@ AgentStatus = Literal["pending", "synced", "failed", "removing", "removed"]
 LEASE: Final = timedelta(minutes=5)
 # What the provider refused may have been put right there (a voice bought, say), so it is tried again now and then.
 REFUSED_AGAIN: Final = timedelta(hours=1)
+# What the provider was asked for, and gave no answer about, has appeared by then, or never will.
+SETTLED: Final = timedelta(minutes=10)
 _OPEN: Final[tuple[AgentStatus, ...]] = ("pending", "failed", "removing")
 # Where an agent is made for a template; elsewhere agents are brought, or are made anew for each call.
 MANAGED: Final = frozenset({"elevenlabs"})
@@ -34,7 +38,8 @@ class VoiceAgent:
     """One template's agent. `code` says why the last try failed.
 
     `created_here` False: the customer brought it, and it is neither changed nor deleted. `leftover_id` is an agent of
-    ours that has to go.
+    ours that has to go. `made_with` is by which key what is ours was made: None is the operator's, else the digest of
+    one of the account's own.
     """
 
     account_id: str
@@ -49,14 +54,23 @@ class VoiceAgent:
     attempts: int
     next_attempt_at: datetime
     busy_until: datetime | None
+    asked_at: datetime | None
     code: str | None
     created_at: datetime
     updated_at: datetime
+    made_with: bytes | None
+
+    @property
+    def known_ids(self) -> tuple[str, ...]:
+        """The agents that we made and know of."""
+        ours = (self.leftover_id, self.agent_id if self.created_here else None)
+        return tuple(agent_id for agent_id in ours if agent_id is not None)
 
     @property
     def is_clean(self) -> bool:
         """Whether nothing of ours can be at the provider."""
-        return self.attempts == 0 and self.leftover_id is None and not (self.created_here and self.agent_id)
+        is_quiet = self.attempts == 0 and self.asked_at is None
+        return is_quiet and self.leftover_id is None and not (self.created_here and self.agent_id)
 
 
 def want(
@@ -95,6 +109,23 @@ def want(
     return _updated(connection, _this(account_id, template_id), values)
 
 
+def want_all(connection: Connection, *, account_id: str, provider: str, but: int | None) -> int:
+    """What every agent of ours names has changed: all but one template's are due now; how many.
+
+    Those that wait for their next try find it then, and are left to wait.
+    """
+    is_busy = voice_agents.c.status.in_(("pending", "failed")) & (voice_agents.c.busy_until > func.now())
+    changed = voice_agents.update().where(
+        voice_agents.c.account_id == account_id,
+        voice_agents.c.provider == provider,
+        voice_agents.c.created_here,
+        voice_agents.c.template_id.is_distinct_from(but),
+        (voice_agents.c.status == "synced") | is_busy,
+    )
+    values = {"status": "pending", "wanted": voice_agents.c.wanted + 1, "code": None, **_due_now()}
+    return connection.execute(changed.values(values)).rowcount
+
+
 def remove(connection: Connection, *, account_id: str, template_id: int) -> VoiceAgent | None:
     """The template was deleted: what we made for it is due to be removed. None if it never had an agent."""
     old = _locked(connection, account_id, template_id)
@@ -112,25 +143,11 @@ def get(connection: Connection, *, account_id: str, template_id: int) -> VoiceAg
     return None if row is None else _row(row)
 
 
-def of_account(connection: Connection, *, account_id: str) -> dict[int, VoiceAgent]:
-    """The agents of an account by template."""
-    found = select(voice_agents).where(voice_agents.c.account_id == account_id)
+def of_templates(connection: Connection, *, account_id: str, template_ids: Collection[int]) -> dict[int, VoiceAgent]:
+    """The agents of these templates of an account, by template."""
+    these = (voice_agents.c.account_id == account_id, voice_agents.c.template_id.in_(template_ids))
+    found = select(voice_agents).where(*these)
     return {row["template_id"]: _row(row) for row in connection.execute(found).mappings()}
-
-
-def is_of_another(connection: Connection, *, account_id: str, provider: str, agent_id: str) -> bool:
-    """Whether we made this agent for another account, which alone may talk to it."""
-    known = (voice_agents.c.agent_id == agent_id) | (voice_agents.c.leftover_id == agent_id)
-    theirs = (voice_agents.c.account_id != account_id, voice_agents.c.provider == provider, known)
-    made = voice_agents.c.created_here | (voice_agents.c.leftover_id == agent_id)
-    return connection.execute(select(literal(1)).where(*theirs, made).limit(1)).first() is not None
-
-
-def is_made_for(connection: Connection, *, account_id: str, provider: str, agent_id: str) -> bool:
-    """Whether we made this agent for this account, and it still has it."""
-    mine = (voice_agents.c.account_id == account_id, voice_agents.c.provider == provider)
-    made = (voice_agents.c.agent_id == agent_id) & voice_agents.c.created_here
-    return connection.execute(select(literal(1)).where(*mine, made).limit(1)).first() is not None
 
 
 def take(connection: Connection, *, account_id: str, template_id: int) -> VoiceAgent | None:
@@ -141,12 +158,16 @@ def take(connection: Connection, *, account_id: str, template_id: int) -> VoiceA
     return _updated(connection, _this(account_id, template_id), _taken())
 
 
-def due(connection: Connection, limit: int) -> list[VoiceAgent]:
-    """Take those whose time has come, the longest overdue first; what others are taking is skipped."""
+def due(connection: Connection, limit: int, *, passing_over: Collection[str] = ()) -> list[VoiceAgent]:
+    """Take those whose time has come, the longest overdue first; what others are taking is skipped.
+
+    Those of the accounts in `passing_over` wait.
+    """
     key = (voice_agents.c.account_id, voice_agents.c.template_id)
     found = (
         select(*key)
         .where(*_takeable(), voice_agents.c.next_attempt_at <= func.now())
+        .where(voice_agents.c.account_id.not_in(passing_over))
         .order_by(voice_agents.c.next_attempt_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -155,12 +176,28 @@ def due(connection: Connection, limit: int) -> list[VoiceAgent]:
     return [_updated(connection, _this(*row), _taken()) for row in rows]
 
 
+def keyed(connection: Connection, taken: VoiceAgent, *, made_with: bytes | None, forgets: bool) -> VoiceAgent | None:
+    """What is made from now on is made with this key; `forgets` the agents that were made with another.
+
+    None if the lease was lost.
+    """
+    if _held(connection, taken) is None:
+        return None
+    values: dict[str, Any] = {"made_with": made_with}
+    if forgets:
+        values |= {"agent_id": None, "leftover_id": None}
+    return _updated(connection, _this(taken.account_id, taken.template_id), values)
+
+
 def synced(connection: Connection, taken: VoiceAgent, *, agent_id: str) -> VoiceAgent | None:
     """The provider has what `taken` wanted, as `agent_id`; the template's events find it from now on.
 
-    None if the lease was lost: then the row says what others have made of it. Mirror the account afterwards.
+    None if the lease was lost: then the row says what others have made of it. Mirror the account afterwards, unless the
+    template stands behind a conversation: that is no part of what is mirrored.
     """
-    accounts.changed(connection, taken.account_id)  # before the row, as those who change templates do
+    behind = conversations.is_one(connection, account_id=taken.account_id, template_id=taken.template_id)
+    # Before the row, as those who change templates do.
+    (accounts.lock if behind else accounts.changed)(connection, taken.account_id)
     now = _held(connection, taken)
     if now is None:
         return None
@@ -174,7 +211,7 @@ def synced(connection: Connection, taken: VoiceAgent, *, agent_id: str) -> Voice
         values |= {"status": "synced" if is_done else "pending", "synced": taken.wanted}
         if now.created_here:
             _bind(connection, taken, agent_id)
-    values |= {"attempts": 0, "code": None, "busy_until": None, **_due_now()}
+    values |= {"attempts": 0, "code": None, "busy_until": None, **_answered(taken), **_due_now()}
     return _updated(connection, _this(taken.account_id, taken.template_id), values)
 
 
@@ -192,7 +229,11 @@ def strand(connection: Connection, taken: VoiceAgent, *, agent_id: str) -> Voice
 
 
 def cleared(connection: Connection, taken: VoiceAgent, *, is_gone: bool) -> VoiceAgent | None:
-    """Nothing of ours is at the provider any more: the template is gone, or has an agent that the customer brought."""
+    """Nothing of ours is at the provider any more: the template is gone, or has an agent that the customer brought.
+
+    What an earlier try asked for may still appear. For a template that is gone it is looked for again when it has
+    SETTLED; for one with an agent that was brought, which is ready at once, when that template goes.
+    """
     now = _held(connection, taken)
     if now is None:
         return None
@@ -200,7 +241,9 @@ def cleared(connection: Connection, taken: VoiceAgent, *, is_gone: bool) -> Voic
     values |= {"leftover_id": None, "synced": taken.wanted}
     if taken.created_here and now.agent_id == taken.agent_id:
         values["agent_id"] = None
-    if now.wanted == taken.wanted:
+    if now.wanted == taken.wanted and is_gone and _may_appear(connection, now):
+        values |= {"status": "removing", "next_attempt_at": voice_agents.c.asked_at + literal(SETTLED, INTERVAL)}
+    elif now.wanted == taken.wanted:
         values["status"] = "removed" if is_gone else "synced"
     return _updated(connection, _this(taken.account_id, taken.template_id), values)
 
@@ -231,7 +274,21 @@ def _ended(
     values: dict[str, Any] = {"busy_until": None, "updated_at": func.now()}
     if now.wanted == taken.wanted:  # else it was changed meanwhile, and is due already
         values |= {"code": code, "next_attempt_at": _after(wait), "status": status or taken.status}
+    if status == "failed":
+        values |= _answered(taken)
     return _updated(connection, _this(taken.account_id, taken.template_id), values)
+
+
+def _answered(taken: VoiceAgent) -> dict[str, Any]:
+    """The provider has said of each thing that it was asked for what became of it, if the first try got so far."""
+    return {"asked_at": None} if taken.attempts == 1 else {}
+
+
+def _may_appear(connection: Connection, now: VoiceAgent) -> bool:
+    """Whether something that was asked for may still come to be at the provider."""
+    if now.asked_at is None:
+        return False
+    return connection.execute(select(func.now() < now.asked_at + SETTLED)).scalar_one()
 
 
 def _own(old: VoiceAgent | None) -> str | None:
@@ -257,7 +314,9 @@ def _takeable() -> tuple[ColumnElement[bool], ...]:
 def _taken() -> dict[str, Any]:
     # Of the clock, not of the transaction's beginning: two leases in a row must differ.
     until = func.clock_timestamp() + literal(LEASE, INTERVAL)
-    return {"attempts": voice_agents.c.attempts + 1, "busy_until": until}
+    makes = voice_agents.c.created_here & (voice_agents.c.status != "removing")
+    asked_at = case((makes, func.now()), else_=voice_agents.c.asked_at)
+    return {"attempts": voice_agents.c.attempts + 1, "busy_until": until, "asked_at": asked_at}
 
 
 def _due_now() -> dict[str, Any]:

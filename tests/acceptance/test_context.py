@@ -65,7 +65,7 @@ def server() -> Iterator[Answering]:
 
 
 def test_gives_the_customers_answer_back(stack: Stack, customer: Customer) -> None:
-    """Status, Content-Type and body are the customer's, byte for byte; it was asked as deliveries are made."""
+    """Status, Content-Type and body are the customer's, byte for byte; only the id is ours; asked as deliveries are."""
     said = bytes(range(256))
     question = b' {"conversationId": "conv_1",\n "query":"Wer?", ' + ODD_MEMBERS.encode() + b"} "
     with answering(answer(said, status="203 As I Heard", content_type="text/plain; charset=x-odd")) as server:
@@ -76,6 +76,7 @@ def test_gives_the_customers_answer_back(stack: Stack, customer: Customer) -> No
         [asked] = server.asked
     assert (answered.status_code, answered.headers["Content-Type"]) == (203, "text/plain; charset=x-odd")
     assert answered.content == said
+    assert answered.headers["X-Request-Id"].startswith("req_")
     session = derived_session_id(customer.id, "elevenlabs", "conv_1")
     timestamp = re.search(rb'"timestamp":"([0-9TZ:.-]+)"', asked.body)
     assert timestamp is not None

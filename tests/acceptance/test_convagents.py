@@ -136,8 +136,10 @@ def test_charges_complete_and_the_signed_webhook_of_one_conversation_once(
     stack: Stack, customer: Customer, receiver: Receiver, signed_first: bool
 ) -> None:
     """The customer gets both, and pays for one call."""
-    source, made = customer.source("elevenlabs"), customer.template(receiver.url, agent_id="agent_1")
-    signed = elevenlabs_transcription("conv_4", seconds=61)
+    agent_id = f"agent-of-{customer.id}"
+    customer.grant("elevenlabs", agent_id)
+    source, made = customer.source("elevenlabs"), customer.template(receiver.url, agent_id=agent_id)
+    signed = elevenlabs_transcription("conv_4", seconds=61, agent_id=agent_id)
     sending: list[tuple[str, bytes, dict[str, str]]] = [
         (f"{PATH}/complete", b'{"conversationId":"conv_4","durationSeconds":61}', secret_of(made)),
         (source.url, signed, elevenlabs_headers(signed, source.secret)),
@@ -156,6 +158,7 @@ def test_charges_complete_and_the_signed_webhook_of_one_conversation_once(
 
 def test_takes_complete_with_a_signature_of_elevenlabs(stack: Stack, customer: Customer, receiver: Receiver) -> None:
     """ElevenLabs may post to /complete itself: its signature proves it, its agent finds the template."""
+    customer.grant("elevenlabs", f"agent-of-{customer.id}")
     source, made = customer.source("elevenlabs"), customer.template(receiver.url, agent_id=f"agent-of-{customer.id}")
     body = elevenlabs_transcription("conv_5", agent_id=f"agent-of-{customer.id}")
 
@@ -190,6 +193,7 @@ def test_knows_a_repeat_by_its_idempotency_key(stack: Stack, customer: Customer,
 def test_asks_which_template_when_several_have_the_secret(stack: Stack, customer: Customer) -> None:
     """The agent or templateId decides; without either the request is refused with a code and a field."""
     shared = f"shared-by-{customer.id}"
+    customer.grant("elevenlabs", f"1-{customer.id}", f"2-{customer.id}")
     first, second = (customer.template(None, webhook_secret=shared, agent_id=f"{n}-{customer.id}") for n in (1, 2))
     headers = {"X-Webhook-Secret": shared}
 

@@ -15,7 +15,7 @@ from relay.directory import Mirror
 from relay.errors import Unavailable
 from relay.sealing import KeyRing
 from relay.settings import ProviderAccess
-from relay.store import sessions
+from relay.store import grants, sessions
 from tests.customers import Customer, Inlet
 from tests.fakes.agora import FakeAgent, FakeAgora, faking_agora
 from tests.payloads import agora_headers, agora_notification
@@ -40,8 +40,11 @@ class Scene:
         access = ProviderAccess(base_url=self.agora.url, api_key="operators:own")
         settings, ring = replace(self.stack.settings, agora=access), KeyRing(self.stack.settings.keys)
         database = self.stack.database
+        with database.begin() as connection:
+            grants.add(connection, account_id=self.customer.id, provider="agora", object_id=APPID)
         agents = AgoraAgents(database, Mirror(self.stack.redis, ring), Clients(settings, database, ring))
-        made = agents.join(self.customer.id, APPID, "ann", {"channel": "c"})
+        properties = {"channel": "c", "token": "t", "agent_rtc_uid": "1", "remote_rtc_uids": ["*"]}
+        made = agents.join(self.customer.id, APPID, "ann", properties, more={"preset": "a_preset"})
         return self.agora.agents[made.started.agent_id], made.session_id
 
     def tell(self, event_type: int, payload: dict[str, Any]) -> None:

@@ -171,6 +171,9 @@ def test_canaryllm_from_template_to_charge(stack: Stack, elevenlabs: FakeElevenL
 def test_retell_from_web_call_to_charge(stack: Stack, retell: FakeRetell, receiver: Receiver) -> None:
     """A web call that we begin at Retell, its signed webhooks, each delivered once, one charge."""
     client = new_customer(stack)
+    agent_id = f"agent_of_{client.account_id}"
+    operator = Client(stack.url, OPERATOR_KEY)
+    operator.call("PUT", f"/api/v1/accounts/{client.account_id}/grants/retell/{agent_id}")
     template = client.data(
         "POST",
         "/api/convagents/templates",
@@ -179,7 +182,7 @@ def test_retell_from_web_call_to_charge(stack: Stack, retell: FakeRetell, receiv
             "type": "conversation",
             "systemPrompt": "It stands at Retell.",
             "provider": "retell",
-            "agentId": f"agent_of_{client.account_id}",
+            "agentId": agent_id,
             "clientWebhookUrl": receiver.url,
         },
         status=201,

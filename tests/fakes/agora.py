@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
+from urllib.parse import parse_qsl, urlsplit
 
 _ROUTE: Final = re.compile(
     r"/api/conversational-ai-agent/v2/projects/(?P<appid>[^/]+)/"
-    r"(?:join|agents/(?P<agent>[^/]+)(?:/(?P<verb>leave|update|interrupt|speak))?)"
+    r"(?:join|(?P<list>agents)|agents/(?P<agent>[^/]+)(?:/(?P<verb>leave|update|interrupt|speak))?)"
 )
+_RUNNING, _STOPPED = 2, 4
 _numbers = itertools.count(1)
 
 Reply = tuple[int, dict[str, Any] | None]
@@ -31,6 +33,7 @@ class Seen:
     path: str
     authorization: str | None
     body: Any
+    query: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -43,6 +46,11 @@ class FakeAgent:
     properties: dict[str, Any]
     start_ts: int = field(default_factory=lambda: int(time.time()))
     stop_ts: int | None = None
+
+    @property
+    def status(self) -> str:
+        """In Agora's word."""
+        return "RUNNING" if self.stop_ts is None else "STOPPED"
 
     @property
     def labels(self) -> Mapping[str, str]:
@@ -94,6 +102,8 @@ class FakeAgora:
             route = _ROUTE.fullmatch(seen.path)
             if route is None or seen.authorization is None:
                 return _refusal(404 if route is None else 401, "InvalidPermission")
+            if route["list"]:
+                return 200, self._page(route["appid"], seen.query)
             if route["agent"] is None:
                 return self._join(route["appid"], seen.body)
             agent = self.agents.get(route["agent"])
@@ -103,17 +113,37 @@ class FakeAgora:
 
     def _join(self, appid: str, body: dict[str, Any]) -> Reply:
         live = {(one.appid, one.name) for one in self.agents.values() if one.stop_ts is None}
+        if not _is_complete(body):
+            return _refusal(400, "InvalidRequestBody")
         if (appid, body["name"]) in live:
             return _refusal(409, "TaskConflict")
         agent = FakeAgent(f"1NT29X10YHFAKE{next(_numbers):011d}", appid, body["name"], body["properties"])
         self.agents[agent.agent_id] = agent
         return 200, _started(agent)
 
+    def _page(self, appid: str, wish: Mapping[str, str]) -> dict[str, Any]:
+        """Those that run and began in the last two hours, unless asked otherwise; the cursor is an agent's id."""
+        states = {int(state) for state in wish.get("state", str(_RUNNING)).split(",")}
+        since, until = float(wish.get("from_time", time.time() - 7200)), float(wish.get("to_time", time.time()))
+        found = [
+            agent
+            for agent in self.agents.values()
+            if agent.appid == appid
+            and (_RUNNING if agent.stop_ts is None else _STOPPED) in states
+            and since <= agent.start_ts <= until
+            and wish.get("channel") in (None, agent.properties["channel"])
+        ]
+        start = next((place for place, one in enumerate(found) if one.agent_id == wish.get("cursor")), 0)
+        end = start + int(wish.get("limit", 20))
+        shown = [{"start_ts": one.start_ts, "status": one.status, "agent_id": one.agent_id} for one in found[start:end]]
+        cursor = found[end].agent_id if end < len(found) else ""
+        data = {"count": len(shown), "list": shown}
+        return {"data": data, "meta": {"cursor": cursor, "total": len(found)}, "status": "ok"}
+
     def _told(self, agent: FakeAgent, verb: str | None, body: Any) -> Reply:
         if verb is None:
-            status = "RUNNING" if agent.stop_ts is None else "STOPPED"
             times = {"start_ts": agent.start_ts, "stop_ts": agent.stop_ts}
-            shown = {"message": "agent exits with reason: OK", **times, "status": status, "name": agent.name}
+            shown = {"message": "agent exits with reason: OK", **times, "status": agent.status, "name": agent.name}
             return 200, {**shown, "agent_id": agent.agent_id}
         if agent.stop_ts is not None:
             return _refusal(404, "TaskNotFound")
@@ -135,6 +165,17 @@ def faking_agora() -> Iterator[FakeAgora]:
         yield fake
     finally:
         fake.close()
+
+
+def _is_complete(body: Mapping[str, Any]) -> bool:
+    """What the document requires, unless a preset or a pipeline has it, or an `mllm` is in its place."""
+    properties = body["properties"]
+    if not all(properties.get(name) for name in ("channel", "token", "agent_rtc_uid", "remote_rtc_uids")):
+        return False
+    if body.get("preset") or body.get("pipeline_id") or properties.get("mllm"):
+        return True
+    llm, tts = properties.get("llm") or {}, properties.get("tts") or {}
+    return bool((llm.get("url") or llm.get("vendor")) and tts.get("vendor") and tts.get("params"))
 
 
 def _started(agent: FakeAgent) -> dict[str, Any]:
@@ -165,7 +206,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        seen = Seen(self.command, self.path, self.headers.get("Authorization"), json.loads(raw) if raw else None)
+        url, body = urlsplit(self.path), json.loads(raw) if raw else None
+        seen = Seen(self.command, url.path, self.headers.get("Authorization"), body, dict(parse_qsl(url.query)))
         status, answer = self.server.fake.answer(seen)
         body = b"" if answer is None else json.dumps(answer).encode()
         self.send_response(status)

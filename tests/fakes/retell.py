@@ -9,7 +9,7 @@ import itertools
 import json
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -71,8 +71,8 @@ class FakeRetell:
             if seen.authorization != f"Bearer {self.key}":
                 return _refusal(401, "API key is invalid")
             match seen.method, seen.path:
-                case "POST", "/v3/create-web-call":
-                    return self._create(seen.body)
+                case "POST", "/v2/create-web-call" | "/v3/create-web-call":
+                    return self._create(seen.body, _connection if seen.path.startswith("/v3/") else _with_token)
                 case "POST", "/v3/list-calls":
                     return 200, self._page(seen.body)
                 case "GET", path if path.startswith(_GET_CALL):
@@ -80,7 +80,7 @@ class FakeRetell:
                     return (200, call) if call is not None else _refusal(404, "call not found")
         return _refusal(404, "Not Found")
 
-    def _create(self, body: Any) -> tuple[int, Any]:
+    def _create(self, body: Any, shown: Callable[[Json, str], Json]) -> tuple[int, Any]:
         if not isinstance(body, dict) or not isinstance(body.get("agent_id"), str):
             return _refusal(400, f"agent_id is required in {json.dumps(body)}")
         number = next(self._numbers)
@@ -93,7 +93,7 @@ class FakeRetell:
             **{name: body[name] for name in ("metadata", "retell_llm_dynamic_variables") if name in body},
         }
         self.calls[call["call_id"]] = call
-        return 201, call | {"access_token": f"token_{number:024d}"}
+        return 201, shown(call, f"token_{number:024d}")
 
     def _page(self, wish: Any) -> Json:
         """Those that began at the asked moment or later: calls that have not begun have no start."""
@@ -114,6 +114,19 @@ def fake_retell(key: str = KEY) -> Iterator[FakeRetell]:
         yield fake
     finally:
         fake.close()
+
+
+def _with_token(call: Json, token: str) -> Json:
+    """What version 2 tells of a call: all of it."""
+    return call | {"access_token": token}
+
+
+def _connection(call: Json, token: str) -> Json:
+    """What version 3 tells of a call: how to join it, and nothing else."""
+    turn = {"urls": ["turn:turn.example:3478"], "username": "u", "credential": "a-secret"}
+    servers = [{"urls": "stun:stun.example:3478"}, turn]
+    how = {"transport": "gateway", "ice_servers": servers, "expires_at": 1_800_000_000_000}
+    return {"call_id": call["call_id"], "access_token": token, **how}
 
 
 def _refusal(status: int, message: str) -> tuple[int, Json]:

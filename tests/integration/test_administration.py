@@ -95,7 +95,7 @@ def test_an_endpoint_gets_a_new_secret(account_id: str, endpoint: Endpoint) -> N
     """Shown this once, with the end of the overlap; without one there is no end."""
     rotated = told("endpoint", "rotate", "--account", account_id, endpoint.id)
     assert rotated["signingSecret"] != endpoint.signing_secrets[0]
-    assert (rotated["webhookSecret"], rotated["overlapUntil"] is None) == (endpoint.webhook_secret, False)
+    assert ("webhookSecret" in rotated, rotated["overlapUntil"] is None) == (False, False)
     at_once = told(
         "endpoint", "rotate", "--account", account_id, "--overlap-hours", "0", "--webhook-secret", endpoint.id
     )

@@ -8,12 +8,12 @@ import redis
 from relay.connections import redis_client as connect_redis
 from relay.demo.embedded import Scratch, start_redis
 from relay.directory import Mirror
-from relay.errors import BadRequest, Conflict
+from relay.errors import BadRequest, Conflict, NotFound, Unavailable
 from relay.outbox import Outbox
 from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import Settings
-from relay.store import accounts
+from relay.store import accounts, endpoints
 from relay.store.database import Database
 
 
@@ -71,3 +71,53 @@ def test_enabling_an_endpoint_forgets_its_gate(provisioning: Provisioning, redis
     redis_client.hset(f"sw:gate:{endpoint.id}", "state", "gone")
     provisioning.set_endpoint_state(account_id=account_id, endpoint_id=endpoint.id, enabled=True)
     assert not redis_client.exists(f"sw:gate:{endpoint.id}")
+
+
+def test_a_gate_is_never_left_closed_for_an_endpoint_that_is_enabled(
+    provisioning: Provisioning, redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever dies right after the commit leaves nothing behind that would end every delivery as dead."""
+    account_id = provisioning.create_account(name="Acme").account.id
+    endpoint = provisioning.create_endpoint(account_id=account_id, url="http://127.0.0.1/")
+    provisioning.close_gone_endpoint(account_id=account_id, endpoint_id=endpoint.id)
+    redis_client.hset(f"sw:gate:{endpoint.id}", "state", "gone")
+
+    def die(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(provisioning, "_publish", die)
+    with pytest.raises(KeyboardInterrupt):
+        provisioning.set_endpoint_state(account_id=account_id, endpoint_id=endpoint.id, enabled=True)
+    assert state(provisioning, account_id, endpoint.id) == "active"
+    assert not redis_client.exists(f"sw:gate:{endpoint.id}")
+
+
+def test_another_accounts_gate_cannot_be_opened(provisioning: Provisioning, redis_client: redis.Redis) -> None:
+    """Its endpoint is not found, and nothing happens to it."""
+    mine, theirs = (provisioning.create_account(name=name).account.id for name in ("Mine", "Theirs"))
+    endpoint = provisioning.create_endpoint(account_id=theirs, url="http://127.0.0.1/")
+    redis_client.hset(f"sw:gate:{endpoint.id}", "state", "gone")
+    with pytest.raises(NotFound):
+        provisioning.set_endpoint_state(account_id=mine, endpoint_id=endpoint.id, enabled=True)
+    assert redis_client.exists(f"sw:gate:{endpoint.id}")
+
+
+def test_without_redis_an_endpoint_is_not_enabled(provisioning: Provisioning, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its gate could not be opened: nothing changes, and it can be tried again."""
+    account_id = provisioning.create_account(name="Acme").account.id
+    endpoint = provisioning.create_endpoint(account_id=account_id, url="http://127.0.0.1/")
+    provisioning.close_gone_endpoint(account_id=account_id, endpoint_id=endpoint.id)
+
+    def away(*_: object) -> None:
+        raise Unavailable
+
+    monkeypatch.setattr(Outbox, "reopen", away)
+    with pytest.raises(Unavailable):
+        provisioning.set_endpoint_state(account_id=account_id, endpoint_id=endpoint.id, enabled=True)
+    assert state(provisioning, account_id, endpoint.id) == "gone"
+
+
+def state(provisioning: Provisioning, account_id: str, endpoint_id: str) -> str:
+    """What Postgres says of an endpoint."""
+    with provisioning._locked(account_id) as connection:
+        return endpoints.get(connection, provisioning._ring, account_id=account_id, endpoint_id=endpoint_id).state

@@ -12,6 +12,7 @@ from relay.outbox import Outbox
 from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import Settings
+from relay.store import workspace_webhooks
 from relay.store.database import Database
 
 
@@ -66,3 +67,15 @@ def test_refuses_an_unprintable_secret(provisioning: Provisioning) -> None:
     source, _ = provisioning.create_source(account_id=account.id, provider="retell", secrets=["right"])
     outcome = set_secrets(account.id, source.id, "wro\nng")
     assert outcome.output == "Error: secret must be 1 to 255 printable characters (secret)\n"
+
+
+def test_refuses_a_source_that_we_look_after(provisioning: Provisioning, database: Database, ring: KeyRing) -> None:
+    """Its provider made its secret, and would go on signing with that."""
+    account = provisioning.create_account(name="Acme").account
+    with database.begin() as connection:
+        made, _ = workspace_webhooks.reserve(
+            connection, ring, account_id=account.id, provider="elevenlabs", name="Workspace"
+        )
+    outcome = set_secrets(account.id, made.source_id, "new")
+    assert outcome.exit_code == 1
+    assert outcome.output.startswith("Error: Switchhook made this source")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from relay.calls import CallEvent, Facts
+from relay.calls import TRUST_KEY, TRUST_PROVIDER, CallEvent, Facts
 from relay.outbox.outcomes import decode_facts, encode_facts
 
 CALL = CallEvent(provider="retell", kind="call_started", event_class="event", conversation_id="call_1")
@@ -34,3 +34,16 @@ def test_a_field_of_the_next_version_is_passed_over() -> None:
     tree = msgspec.msgpack.decode(encode_facts(FACTS))
     tree["c"]["zz"], tree["zz"] = [1, {"new": True}], "new"
     assert read(msgspec.msgpack.encode(tree)) == FACTS
+
+
+def test_trust_survives_the_outbox() -> None:
+    """What the proof at the door was worth is what billing is told."""
+    trusted = replace(FACTS, trust=TRUST_PROVIDER)
+    assert read(encode_facts(trusted)) == trusted
+
+
+def test_facts_of_the_version_before_are_trusted_least() -> None:
+    """It knew no such field; and what is trusted least is written as it wrote it."""
+    kept = encode_facts(FACTS)
+    assert "v" not in msgspec.msgpack.decode(kept)
+    assert read(kept).trust == TRUST_KEY

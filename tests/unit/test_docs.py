@@ -24,7 +24,7 @@ from relay.recordings import event, request, unmeasured
 from relay.recordings.schedule import SCHEDULE as RECORDING_SCHEDULE
 from relay.settings import Settings
 from relay.telemetry import metrics
-from workers import recordings
+from workers import lost, recordings
 
 ROOT = Path(__file__).parents[2]
 DIRECTORIES = (".ci", "bench", "billing", "deploy", "docs", "relay", "tests", "workers")
@@ -244,7 +244,7 @@ def test_every_failure_code_of_a_recording_is_in_the_events_page() -> None:
     page = (ROOT / "docs" / "events.md").read_text()
     rows = {code: row[2] for row in _table(page, "failure code | meaning | tried again") for code in _spans(row[0])}
     ours = {unmeasured.NOT_AUDIO, unmeasured.NO_DURATION, unmeasured.TOO_LARGE, unmeasured.TRUNCATED}
-    own = {recordings._POISON, recordings._CONTENT_GONE, recordings._INTERNAL_ERROR}
+    own = {recordings._POISON, recordings._CONTENT_GONE, recordings._INTERNAL_ERROR, lost.CODE}
     fetched = {AttemptResult(failure=failure).tenant_code for failure in Failure}
     assert set(rows) == ours | own | fetched | {"http_<status>"}
     assert {code for code, again in rows.items() if again == "yes"} == fetched | {"http_<status>", "internal_error"}
@@ -265,9 +265,31 @@ def test_every_error_code_of_the_ingress_is_in_the_routes_page() -> None:
     sources += [path for name in ("ingress", "providers") for path in (ROOT / "relay" / name).glob("*.py")]
     codes = {code for source in sources for code in _codes(ast.parse(source.read_text()))}
     codes |= set(get_args(pressure.Refusal))
-    not_answered = {"settings_invalid", "internal_error", "bad_request", "body_invalid", "conflict", "target_refused"}
+    # Of a start that fails; and of an error that always has a code of its own.
+    not_answered = {"settings_invalid", "body_invalid"}
     assert {"signature_invalid", "redis_unfit", "disk_full", "fact_too_long"} <= codes
     assert codes - not_answered <= set(_spans((ROOT / "docs" / "api.md").read_text()))
+
+
+def test_every_action_of_the_audit_is_in_the_api_page() -> None:
+    """Each has a row, and no other has."""
+    sources = [path for name in ("relay", "workers", "billing") for path in (ROOT / name).rglob("*.py")]
+    actions = {action for source in sources for action in _actions(ast.parse(source.read_text()))}
+    rows = _table((ROOT / "docs" / "api.md").read_text(), "action | what happened")
+    assert {span for row in rows for span in _spans(row[0])} == actions
+
+
+def _actions(tree: ast.Module) -> Iterator[str]:
+    """Every text of the form `object.verb` that is an `action`, or is given to what audits."""
+    for node in ast.walk(tree):
+        values: list[ast.expr] = []
+        if isinstance(node, ast.Call) and re.search("audit|_changing_", ast.unparse(node.func)):
+            values = [*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "action")]
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "action":
+            values = [node.value]
+        for value in (inner for outer in values for inner in ast.walk(outer)):
+            if isinstance(value, ast.Constant) and re.fullmatch(r"[a-z_]+\.[a-z_]+", str(value.value)):
+                yield str(value.value)
 
 
 def _codes(tree: ast.Module) -> Iterator[str]:

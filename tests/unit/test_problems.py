@@ -32,7 +32,7 @@ from relay.problems import envelope, problem, retry_after
     ("error", "status", "code", "title"),
     [
         (SwitchhookError(), 500, "internal_error", "Internal error"),
-        (BadRequest(), 400, "bad_request", "Bad request"),
+        (BadRequest(), 400, "validation_error", "Bad request"),
         (PayloadError(), 400, "body_invalid", "Bad request"),
         (TargetRefused(), 400, "target_refused", "Bad request"),
         (Unauthorized(), 401, "signature_invalid", "Not authorized"),

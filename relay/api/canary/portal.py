@@ -6,9 +6,9 @@ from typing import Final
 
 from relay.api.core.access import Access
 from relay.api.core.families import CANARY
+from relay.api.core.fields import ShownMoment
 from relay.api.core.models import Output
 from relay.api.core.operations import Call, Group
-from relay.api.v1.fields import ShownMoment
 from relay.errors import Unauthorized
 from relay.store import accounts
 from relay.store.shown import moment

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from relay.agents.sessions import Channel
-from relay.api.agora_properties import JoinProperties
+from relay.api.agora.properties import JoinProperties, checked_complete
+from relay.api.core.fields import RowNumber, ShownMoment, left_out
 from relay.api.core.models import Input, Output, Query
 from relay.api.core.objects import Metadata
-from relay.api.v1.fields import ShownMoment
-from relay.api.v1.pages import Cursor
+from relay.api.core.pages import Cursor
+from relay.api.retell_models import IceServer
+from relay.store import shown
 from relay.store.sessions import Session
-from relay.store.shown import moment
 
-RowNumber = Annotated[int, Field(ge=1, le=9_999_999_999_999_999)]
 Status = Literal["pending", "active", "completed", "failed", "abandoned"]
 
 
-def _is_absent(value: Any) -> bool:
-    return value is None
-
-
 class AgoraChannel(Input):
-    """Where Agora's agent joins: the project, and what Agora's `join` takes."""
+    """Where Agora's agent joins: the project, and what Agora's `join` takes.
+
+    Where `properties.llm` has no `system_messages` or `greeting_message`, the template's `systemPrompt` and
+    `firstMessage` are sent.
+    """
 
     model_config = ConfigDict(alias_generator=None)
 
@@ -33,6 +33,11 @@ class AgoraChannel(Input):
     properties: JoinProperties
     preset: Annotated[str, Field(max_length=2048)] | None = None
     pipeline_id: Annotated[str, Field(max_length=2048)] | None = None
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        checked_complete(self.properties, is_prepared=bool(self.preset or self.pipeline_id))
+        return self
 
     def to_channel(self) -> Channel:
         """The same as it is handed on: what was not written is left to Agora."""
@@ -55,14 +60,14 @@ class SessionShown(Output):
     id: int
     template_id: int | None
     status: Status
-    metadata: dict[str, Any] | None = Field(default=None, exclude_if=_is_absent)
+    metadata: dict[str, Any] | None = left_out()
     created_at: ShownMoment
-    completed_at: ShownMoment | None = Field(default=None, exclude_if=_is_absent)
+    completed_at: ShownMoment | None = left_out()
 
     @classmethod
     def of(cls, row: Session) -> Self:
         """A row as it is shown."""
-        return cls.model_validate(_fields(row))
+        return cls.model_validate(shown.canary_session(row))
 
 
 class SessionDetail(SessionShown):
@@ -97,10 +102,10 @@ class SessionList(Output):
 
 
 class SessionsQuery(Query):
-    """Which sessions. Without `limit` there are as many on a page as there can be."""
+    """Which sessions."""
 
     template_id: Annotated[RowNumber | None, Field(description="Only sessions of this template.")] = None
-    limit: Annotated[int, Field(ge=1, le=1000, description="At most so many.")] = 1000
+    limit: Annotated[int, Field(ge=1, le=1000, description="At most so many.")] = 100
     cursor: Cursor | None = None
 
 
@@ -122,26 +127,8 @@ class SessionStarted(Output):
     expires_in: int
     dynamic_variables: dict[str, str]
     text_only: bool
-    call_id: str | None = Field(default=None, exclude_if=_is_absent)
-    access_token: str | None = Field(default=None, exclude_if=_is_absent)
-    agent: JoinedAgent | None = Field(default=None, exclude_if=_is_absent)
-
-
-def _fields(row: Session) -> dict[str, Any]:
-    return {
-        "id": row.id,
-        "templateId": row.template_id,
-        "status": row.status,
-        "metadata": row.metadata,
-        "createdAt": moment(row.created_at),
-        "completedAt": moment(row.completed_at),
-        "provider": row.provider,
-        "conversationId": row.conversation_id,
-        "textOnly": row.text_only,
-        "duration": row.duration_seconds,
-        "billedSeconds": row.billed_seconds,
-        "cost": None if row.cost is None else float(row.cost),
-        "currency": row.currency,
-        "unratedReason": row.unrated_reason,
-        "failureCode": row.failure_code,
-    }
+    call_id: str | None = left_out()
+    access_token: str | None = left_out()
+    transport: str | None = left_out()
+    ice_servers: list[IceServer] | None = left_out()
+    agent: JoinedAgent | None = left_out()

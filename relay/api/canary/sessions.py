@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Final, NamedTuple, NoReturn
-
-import msgspec
+from typing import Final, NoReturn
 
 from relay.agents.sessions import SIGNED_URL_SECONDS, Started
 from relay.api.canary.session_models import (
@@ -22,6 +20,8 @@ from relay.api.core import cursors
 from relay.api.core.access import Access
 from relay.api.core.families import CANARY
 from relay.api.core.operations import Call, Group
+from relay.api.core.pages import cut
+from relay.api.retell_models import ice_servers
 from relay.errors import NotFound
 from relay.store import sessions
 
@@ -31,12 +31,9 @@ _EVERY: Final = "/api/convagents/sessions"
 _ONE: Final = f"{_EVERY}/<row:session_id>"
 
 
-class _Place(NamedTuple):
-    created_at: Annotated[datetime, msgspec.Meta(tz=True)]
-    id: Annotated[int, msgspec.Meta(ge=1, le=2**53)]
-
-
-@group.operation("POST", _EVERY, access=Access.WRITE, body=NewSession, answers={201: SessionStarted}, errors=(404, 502))
+@group.operation(
+    "POST", _EVERY, access=Access.WRITE, body=NewSession, answers={201: SessionStarted}, errors=(404, 502), is_slow=True
+)
 def start_session(call: Call[NewSession, None]) -> SessionStarted:
     """Start a session.
 
@@ -63,11 +60,10 @@ def list_sessions(call: Call[None, SessionsQuery]) -> SessionList:
             connection,
             account_id=call.account_id,
             template_id=query.template_id,
-            before=cursors.read(query.cursor, _Place),
+            before=cursors.read(query.cursor, tuple[datetime, int]),
             limit=query.limit + 1,
         )
-    listed = rows[: query.limit]
-    more = cursors.written(_Place(listed[-1].created_at, listed[-1].id)) if len(rows) > len(listed) else None
+    listed, more = cut(rows, query, place=lambda row: (row.created_at, row.id))
     return SessionList(data=[SessionDetail.of(row) for row in listed], next_cursor=more)
 
 
@@ -88,14 +84,16 @@ def get_session_audio(call: Call[None, None], session_id: int) -> NoReturn:
 
 
 def _started(started: Started) -> SessionStarted:
-    agent = started.agent
+    agent, web_call = started.agent, started.web_call
     return SessionStarted(
         session=SessionShown.of(started.session),
         signed_url=started.signed_url,
         expires_in=SIGNED_URL_SECONDS,
         dynamic_variables=started.variables,
         text_only=started.session.text_only,
-        call_id=started.call_id,
-        access_token=started.access_token,
+        call_id=None if web_call is None else web_call.call_id,
+        access_token=None if web_call is None else web_call.access_token,
+        transport=None if web_call is None else web_call.transport,
+        ice_servers=None if web_call is None else ice_servers(web_call),
         agent=None if agent is None else JoinedAgent(agent_id=agent.agent_id, status=agent.status),
     )

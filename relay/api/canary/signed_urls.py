@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import re
+from typing import Annotated, Any, Final
 
-from pydantic import Field
+from pydantic import Field, PlainValidator, WithJsonSchema
 
 from relay.agents.sessions import SIGNED_URL_SECONDS
-from relay.api.canary.session_models import RowNumber
 from relay.api.core.access import Access
 from relay.api.core.families import CANARY
+from relay.api.core.fields import left_out
 from relay.api.core.models import Input, Output
 from relay.api.core.operations import Call, Group
 
 group = Group(CANARY, tag="CanaryLLM: sessions")
 
-SessionId = RowNumber | Annotated[str, Field(pattern="^[1-9][0-9]{0,15}$")]
+_NUMBER: Final = re.compile("[1-9][0-9]{0,15}")
+
+
+def _checked_number(value: Any) -> int | str:
+    is_number = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 10**16
+    if not (is_number or (isinstance(value, str) and _NUMBER.fullmatch(value))):
+        raise ValueError("must be a session's number, or its digits")
+    number: int | str = value
+    return number
+
+
+# One check and not a union of two types: its mistakes would be told by the names of both.
+SessionId = Annotated[
+    int | str,
+    PlainValidator(_checked_number),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": 9_999_999_999_999_999},
+                {"type": "string", "pattern": "^[1-9][0-9]{0,15}$"},
+            ]
+        }
+    ),
+]
 
 
 class AgentWanted(Input):
@@ -30,11 +54,17 @@ class SignedUrl(Output):
 
     signed_url: str
     expires_in: int
-    session_id: SessionId | None = Field(default=None, exclude_if=lambda value: value is None)
+    session_id: SessionId | None = left_out()
 
 
 @group.operation(
-    "POST", "/api/agents/signed-url", access=Access.WRITE, body=AgentWanted, answers={200: SignedUrl}, errors=(404, 502)
+    "POST",
+    "/api/agents/signed-url",
+    access=Access.WRITE,
+    body=AgentWanted,
+    answers={200: SignedUrl},
+    errors=(404, 502),
+    is_slow=True,
 )
 def sign_url(call: Call[AgentWanted, None]) -> SignedUrl:
     """Get a signed URL for an agent.

@@ -9,9 +9,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
-from relay.api.core.models import Input, Output
+from relay.agents.spec import BuiltInTool
+from relay.agents.tools import OUR_TAGS
+from relay.api.core.fields import Name, Secret, ShownMoment, Url, absent, left_out
+from relay.api.core.models import Input, Output, Query
 from relay.api.core.objects import keepable
-from relay.api.v1.fields import Name, Secret, ShownMoment, Url, absent
+from relay.api.core.pages import MOST, Cursor, Limit
 
 Text100 = Annotated[str, Field(max_length=100)]
 Text1000 = Annotated[str, Field(max_length=1000)]
@@ -23,15 +26,15 @@ TemplateType = Literal["interview", "conversation"]
 Provider = Literal["elevenlabs", "retell", "agora"]
 Hours = Annotated[int, Field(ge=0, le=720)]
 Id = Annotated[str, Field(min_length=1, max_length=256)]
-ToolName = Literal[
-    "end_call",
-    "language_detection",
-    "transfer_to_agent",
-    "transfer_to_number",
-    "skip_turn",
-    "play_keypad_touch_tone",
-    "voicemail_detection",
-]
+
+
+def _of_customer(tag: str) -> str:
+    if tag.strip().lower().startswith(OUR_TAGS):
+        raise ValueError(f"must not begin with {OUR_TAGS}")
+    return tag
+
+
+Tag = Annotated[Text100, AfterValidator(_of_customer)]
 
 
 class VoiceSettings(Input):
@@ -51,7 +54,7 @@ class LanguagePreset(Input):
 class Tool(Input):
     """A system tool of the agent. `params` are ElevenLabs' own: whom to transfer to, for the two that transfer."""
 
-    name: ToolName
+    name: BuiltInTool
     description: Annotated[str, Field(max_length=500)] | None = None
     params: Annotated[dict[str, Any], keepable(most_bytes=10_000)] | None = None
 
@@ -113,7 +116,8 @@ class TemplateSettings(Input):
     """Proves deliveries to you, and the agent to us. Generated, and shown once, unless given."""
     max_duration_seconds: Annotated[int, Field(ge=30, le=3600)] | None = None
     """The agent ends the conversation then; 600 unless given."""
-    tag: Text100 | None = None
+    tag: Tag | None = None
+    """A tag of your own at the provider; it must not begin with `switchhook`."""
     questions: Annotated[list[Question], Field(max_length=50)] | None = None
     """What an interview asks; part of the agent's prompt."""
     tools: Annotated[list[Tool], Field(max_length=7)] | None = None
@@ -208,18 +212,29 @@ class TemplateShown(Output):
     updated_at: ShownMoment
 
 
-def _is_absent(value: str | None) -> bool:
-    return value is None
-
-
 class TemplateMade(TemplateShown):
     """A template, with the secrets that were generated for it: they are shown this once."""
 
-    webhook_secret: str | None = Field(default=None, exclude_if=_is_absent)
-    signing_secret: str | None = Field(default=None, exclude_if=_is_absent)
+    webhook_secret: str | None = left_out()
+    signing_secret: str | None = left_out()
 
 
 class TemplateRead(Output):
     """One template."""
 
     template: TemplateShown
+
+
+class TemplateList(Output):
+    """Templates, the oldest first; `nextCursor` is null on the last page."""
+
+    success: Literal[True] = True
+    data: list[TemplateShown]
+    next_cursor: str | None
+
+
+class TemplatesQuery(Query):
+    """Which part of the list. A page ends sooner when its templates are large."""
+
+    limit: Limit = MOST
+    cursor: Cursor | None = None

@@ -6,10 +6,11 @@ from contextlib import suppress
 from typing import Any
 
 from relay.api.canary.template_fields import template_shown
-from relay.api.canary.template_models import TemplateMade, TemplateShown
+from relay.api.canary.template_models import TemplateList, TemplateMade, TemplateShown, TemplatesQuery
+from relay.api.core import cursors
 from relay.api.core.operations import Call
 from relay.errors import NotFound
-from relay.store import templates, voice_agents
+from relay.store import template_pages, templates, voice_agents
 from relay.store.templates import NewTemplate
 
 
@@ -18,13 +19,18 @@ def one(call: Call[Any, Any], template_id: int) -> TemplateShown:
     return TemplateShown.model_validate(_read(call, template_id))
 
 
-def every(call: Call[Any, Any]) -> list[TemplateShown]:
-    """The templates of the caller's account, in the order they were made."""
-    services = call.services
+def listed(call: Call[None, TemplatesQuery]) -> TemplateList:
+    """A page of the templates of the caller's account, in the order they were made. Raises BadRequest."""
+    services, query = call.services, call.query
+    after = cursors.read(query.cursor, int)
     with services.database.begin() as connection:
-        rows = templates.of_account(connection, services.ring, account_id=call.account_id)
-        agents = voice_agents.of_account(connection, account_id=call.account_id)
-    return [TemplateShown.model_validate(template_shown(row, agents.get(row.id))) for row in rows]
+        rows, more_after = template_pages.page(
+            connection, services.ring, account_id=call.account_id, after=after, limit=query.limit
+        )
+        ids = [row.id for row in rows]
+        agents = voice_agents.of_templates(connection, account_id=call.account_id, template_ids=ids)
+    shown = [TemplateShown.model_validate(template_shown(row, agents.get(row.id))) for row in rows]
+    return TemplateList(data=shown, next_cursor=None if more_after is None else cursors.written(more_after))
 
 
 def made(call: Call[Any, Any], new: NewTemplate, *, with_secret: bool) -> TemplateMade:

@@ -6,7 +6,14 @@ from typing import Final, Literal
 
 from relay.api.canary import template_views
 from relay.api.canary.template_fields import changes_of, config_of, options_of
-from relay.api.canary.template_models import NewTemplate, TemplateChange, TemplateMade, TemplateRead, TemplateShown
+from relay.api.canary.template_models import (
+    NewTemplate,
+    TemplateChange,
+    TemplateList,
+    TemplateMade,
+    TemplateRead,
+    TemplatesQuery,
+)
 from relay.api.core.access import Access
 from relay.api.core.families import CANARY
 from relay.api.core.models import Output
@@ -25,7 +32,9 @@ class Deleted(Output):
     message: str
 
 
-@group.operation("POST", _EVERY, access=Access.WRITE, body=NewTemplate, answers={201: TemplateMade}, errors=(404,))
+@group.operation(
+    "POST", _EVERY, access=Access.WRITE, body=NewTemplate, answers={201: TemplateMade}, errors=(404,), is_slow=True
+)
 def create_template(call: Call[NewTemplate, None]) -> TemplateMade:
     """Create a template.
 
@@ -34,8 +43,7 @@ def create_template(call: Call[NewTemplate, None]) -> TemplateMade:
     """
     body, account_id = call.body, call.account_id
     config = {name: value for name, value in config_of(body).items() if value is not None}
-    changes = call.services.provisioning.acting_as(call.caller.actor)
-    new = changes.create_template(
+    new = call.provisioning.create_template(
         account_id=account_id,
         name=body.name,
         type=body.type,
@@ -47,10 +55,10 @@ def create_template(call: Call[NewTemplate, None]) -> TemplateMade:
     return template_views.made(call, new, with_secret=body.webhook_secret is None)
 
 
-@group.operation("GET", _EVERY, access=Access.READ, answers={200: list[TemplateShown]})
-def list_templates(call: Call[None, None]) -> list[TemplateShown]:
-    """List all templates, in the order they were made."""
-    return template_views.every(call)
+@group.operation("GET", _EVERY, access=Access.READ, query=TemplatesQuery, answers={200: TemplateList}, is_wrapped=False)
+def list_templates(call: Call[None, TemplatesQuery]) -> TemplateList:
+    """List templates, in the order they were made: a hundred at a time."""
+    return template_views.listed(call)
 
 
 @group.operation("GET", _ONE, access=Access.READ, answers={200: TemplateRead})
@@ -59,7 +67,9 @@ def get_template(call: Call[None, None], template_id: int) -> TemplateRead:
     return TemplateRead(template=template_views.one(call, template_id))
 
 
-@group.operation("PUT", _ONE, access=Access.WRITE, body=TemplateChange, answers={200: TemplateMade}, errors=(409,))
+@group.operation(
+    "PUT", _ONE, access=Access.WRITE, body=TemplateChange, answers={200: TemplateMade}, errors=(409,), is_slow=True
+)
 def update_template(call: Call[TemplateChange, None], template_id: int) -> TemplateMade:
     """Change a template; its voice agent is changed as well.
 
@@ -67,20 +77,18 @@ def update_template(call: Call[TemplateChange, None], template_id: int) -> Templ
     replaced by a new one, which is in this answer and in no other.
     """
     fields = changes_of(call.body, now=template_views.one(call, template_id))
-    changes = call.services.provisioning.acting_as(call.caller.actor)
-    new = changes.update_template(account_id=call.account_id, template_id=template_id, **fields)
+    new = call.provisioning.update_template(account_id=call.account_id, template_id=template_id, **fields)
     is_generated = "webhook_secret" in fields and fields["webhook_secret"] is None
     return template_views.made(call, new, with_secret=is_generated)
 
 
-@group.operation("DELETE", _ONE, access=Access.WRITE, answers={200: Deleted}, is_wrapped=False)
+@group.operation("DELETE", _ONE, access=Access.WRITE, answers={200: Deleted}, is_wrapped=False, is_slow=True)
 def delete_template(call: Call[None, None], template_id: int) -> Deleted:
     """Delete a template and its voice agent.
 
     Conversations that are under way end by themselves, and are still delivered and charged.
     """
     template_views.one(call, template_id)
-    changes = call.services.provisioning.acting_as(call.caller.actor)
-    changes.delete_template(account_id=call.account_id, template_id=template_id)
+    call.provisioning.delete_template(account_id=call.account_id, template_id=template_id)
     template_views.try_agent(call, template_id)
     return Deleted(message="the template is deleted, and no new conversation can be started with it")

@@ -11,12 +11,12 @@ from relay.agents.sessions import SIGNED_URL_SECONDS
 from relay.agents.tools import SESSION_VARIABLE, client_tool_names
 from relay.api.conversations.languages import LANGUAGES
 from relay.api.conversations.tools import Tool, client_tool
+from relay.api.core.fields import ShownMoment
 from relay.api.core.models import Input, Output
-from relay.api.v1.fields import ShownMoment
 from relay.errors import NotFound
+from relay.store import shown
 from relay.store.conversations import Conversation
 from relay.store.sessions import SessionStatus
-from relay.store.shown import moment
 from relay.store.templates import Template
 
 _ID: Final = re.compile(r"conv_([1-9][0-9]{0,15})")
@@ -111,11 +111,6 @@ class OpenedConversation(ConversationView):
     ]
 
 
-def public_id(session_id: int) -> str:
-    """A conversation's id: `conv_` and the number of its session, by which deliveries and charges name it."""
-    return f"conv_{session_id}"
-
-
 def session_id_of(conversation_id: str) -> int:
     """The number again. Raises NotFound for what is no such id."""
     match = _ID.fullmatch(conversation_id)
@@ -160,17 +155,4 @@ def opened(one: Conversation, template: Template, *, signed_url: str) -> OpenedC
 
 
 def _fields(one: Conversation) -> dict[str, Any]:
-    session = one.session
-    return {
-        "session_id": public_id(session.id),
-        "status": session.status,
-        "created_at": moment(session.created_at),
-        "started_at": moment(session.started_at),
-        "ended_at": moment(session.ended_at),
-        "deleted_at": moment(session.deleted_at),
-        "configuration": Configuration(**one.config["conversation"]),
-        "agent_id": one.agent_id,
-        "turn_count": session.turn_count,
-        "turns": [],
-        "turns_note": NOT_KEPT,
-    }
+    return shown.conversation(one) | {"turns": [], "turns_note": NOT_KEPT}

@@ -15,7 +15,7 @@ def open_conversation(call: Call[NewConversation, None]) -> OpenedConversation:
     Raises ProviderUnavailable, ProviderFailed, ProviderNotConfigured, Unavailable.
     """
     services, account_id = call.services, call.account_id
-    provisioning = services.provisioning.acting_as(call.caller.actor)
+    provisioning = call.provisioning
     template = provisioning.prepare_conversation(account_id=account_id, config=models.template_config(call.body))
     try:
         agent_id = _agent_of(services.sync.template(account_id, template.id))

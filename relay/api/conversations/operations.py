@@ -20,6 +20,7 @@ group = Group(CONVERSATIONS, tag="Conversations")
     body=NewConversation,
     answers={201: OpenedConversation},
     errors=(502,),
+    is_slow=True,
 )
 def create_conversation(call: Call[NewConversation, None]) -> OpenedConversation:
     """Create a conversation and the voice agent that holds it.
@@ -40,15 +41,14 @@ def get_conversation(call: Call[None, None], session_id: str) -> ConversationVie
     return models.view(call.services.provisioning.conversation(account_id=call.account_id, session_id=number))
 
 
-@group.operation("DELETE", "/v1/conversations/<session_id>", access=Access.WRITE, answers={204: None})
+@group.operation("DELETE", "/v1/conversations/<session_id>", access=Access.WRITE, answers={204: None}, is_slow=True)
 def delete_conversation(call: Call[None, None], session_id: str) -> None:
     """Delete a conversation: no call can be begun any more.
 
     A call that is under way ends by itself, and is still delivered and charged. Doing it twice changes nothing.
     """
     number = models.session_id_of(session_id)
-    provisioning = call.services.provisioning.acting_as(call.caller.actor)
-    ended = provisioning.end_conversation(account_id=call.account_id, session_id=number)
+    ended = call.provisioning.end_conversation(account_id=call.account_id, session_id=number)
     call.services.sync.template(call.account_id, ended.template_id)
 
 

@@ -94,10 +94,24 @@ CONVERSATIONS: Final = Family(
     refusal_type=PROBLEM_JSON,
     refusal_schema=refusals.PROBLEM,
 )
-FAMILIES: Final = (OURS, CANARY, AGORA, ELEVENLABS, CANONICAL, CONVERSATIONS)
+RETELL: Final = Family(
+    name="retell",
+    prefixes=("/v2/", "/v3/"),
+    credential=credentials.bearer,
+    schemes=credentials.BEARER,
+    refuse=refusals.retell_refusal,
+    refusal_type=JSON,
+    refusal_schema=refusals.RETELL,
+)
+FAMILIES: Final = (OURS, CANARY, AGORA, ELEVENLABS, CANONICAL, CONVERSATIONS, RETELL)
 
 
 def family_of(path: str) -> Family:
     """Whose dialect is spoken on a path, also where there is no operation."""
     others = (family for family in FAMILIES if family is not OURS)
-    return next((family for family in others if path.startswith(family.prefixes)), OURS)
+    return next((family for family in others if any(_is_below(path, prefix) for prefix in family.prefixes)), OURS)
+
+
+def _is_below(path: str, prefix: str) -> bool:
+    """Whole segments count: `/api/v1/calls` is not below `/api/v1/call`."""
+    return path == prefix or path.startswith(prefix if prefix.endswith("/") else f"{prefix}/")

@@ -1,9 +1,10 @@
-"""How many requests a key may make in a minute: a count in Redis per key and minute."""
+"""How many requests a key and an account may make in a minute: counts in Redis, for each of them and each minute."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterable
 from typing import Final
 
 import redis
@@ -13,6 +14,8 @@ from relay.outbox.keys import PREFIX
 from relay.telemetry import logs
 
 _WINDOW_SECONDS: Final = 60
+# An account may use so many keys to the full: else whoever may make keys would have no limit.
+KEYS_WORTH: Final = 5
 
 
 class RateLimit:
@@ -25,24 +28,40 @@ class RateLimit:
         self._client = client
         self.per_minute = per_minute
 
-    def spend(self, caller: str) -> None:
-        """Count a request. Raises RateLimited. While Redis does not answer nobody is limited."""
+    def spend(self, key_id: str, account_id: str = "") -> None:
+        """Count a request of a key, and of its account if it has one.
+
+        Raises RateLimited. While Redis does not answer nobody is limited.
+        """
         window, passed = divmod(time.time(), _WINDOW_SECONDS)
-        this, last = (f"{PREFIX}rate:{caller}:{int(window) - back}" for back in (0, 1))
+        limits = {key_id: self.per_minute}
+        if account_id:
+            limits[account_id] = self.per_minute * KEYS_WORTH
+        names = [[f"{PREFIX}rate:{who}:{int(window) - back}" for back in (0, 1)] for who in limits]
         try:
             pipeline = self._client.pipeline(transaction=False)
-            pipeline.incr(this)
-            pipeline.expire(this, 2 * _WINDOW_SECONDS)
-            pipeline.get(last)
-            spent, _, before = pipeline.execute()
-            wait = wait_seconds(spent - 1, int(before or 0), passed, per_minute=self.per_minute)
+            for this, last in names:
+                pipeline.incr(this)
+                pipeline.expire(this, 2 * _WINDOW_SECONDS)
+                pipeline.get(last)
+            answers = pipeline.execute()
+            wait = max(
+                wait_seconds(spent - 1, int(before or 0), passed, per_minute=most)
+                for most, spent, before in zip(limits.values(), answers[::3], answers[2::3], strict=True)
+            )
             if wait:
-                self._client.decr(this)
+                self._forget(this for this, _ in names)
         except redis.RedisError as error:
             logs.warning("rate_not_counted", error=error)
             return
         if wait:
             raise RateLimited(retry_after_seconds=wait)
+
+    def _forget(self, names: Iterable[str]) -> None:
+        pipeline = self._client.pipeline(transaction=False)
+        for name in names:
+            pipeline.decr(name)
+        pipeline.execute()
 
 
 def wait_seconds(spent: int, before: int, passed: float, *, per_minute: int) -> int:

@@ -22,7 +22,7 @@ _MOST_ISSUES: Final = 20
 # NUL cannot be stored by Postgres; lone surrogates cannot be encoded by anything.
 _UNKEEPABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _UNKEEPABLE_TEXT: Final = "must hold neither NUL nor a lone surrogate"
-# What pydantic says to programmers, said to callers; everything else it says well enough, and never quotes the input.
+# What pydantic says to programmers, said to callers. It never quotes the input.
 _MESSAGES: Final = {
     "extra_forbidden": "unknown field",
     "missing": "is required",
@@ -30,7 +30,23 @@ _MESSAGES: Final = {
     "model_type": "must be a JSON object",
     "model_attributes_type": "must be a JSON object",
     "dict_type": "must be a JSON object",
+    "string_type": "must be a string",
+    "list_type": "must be a list",
+    "bool_type": "must be true or false",
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be a number that JSON has",
+    "timezone_aware": "must say its offset from UTC: 2026-02-11T12:05:00Z",
+    "datetime_type": "must be a moment in ISO 8601: 2026-02-11T12:05:00Z",
+    "datetime_parsing": "must be a moment in ISO 8601: 2026-02-11T12:05:00Z",
+    "datetime_from_date_parsing": "must be a moment in ISO 8601: 2026-02-11T12:05:00Z",
 }
+# And the rest in the same manner: "String should have at least 1 character".
+_SHOULD: Final = re.compile(r"^\w+ should (?=\w)")
+_COUNTED: Final = re.compile(r" after validation, not .*$")
 
 
 class Input(BaseModel):
@@ -122,7 +138,8 @@ def _with_surrogates_named(failed: ValidationFailed, raw: bytes) -> ValidationFa
 def _issue(found: Any) -> Issue:
     # Names that the caller chose may be anything: what is shown of them is short and printable.
     path = ".".join(_shown(part) for part in found["loc"])
-    message = _MESSAGES.get(found["type"], found["msg"].removeprefix("Value error, "))
+    message = _MESSAGES.get(found["type"]) or _COUNTED.sub("", _SHOULD.sub("must ", found["msg"]))
+    message = message.removeprefix("Value error, ")
     return Issue(path=path, message=message[:200], code=found["type"])
 
 

@@ -35,7 +35,8 @@ _IDEMPOTENCY_KEY: Final = {
     "name": "Idempotency-Key",
     "in": "header",
     "required": False,
-    "description": "The same request with the same key gets the same answer for 24 hours, and nothing happens twice.",
+    "description": "The same request with the same key gets the same answer for 24 hours, and nothing happens twice. "
+    "Answers that refuse are not kept.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[ -~]+$"},
 }
 
@@ -82,11 +83,6 @@ def described(
             "headers": HEADERS,
         },
     }
-
-
-def path_parameters(operation: Operation) -> list[str]:
-    """The names in an operation's path."""
-    return [match["name"] for match in _PARAMETER.finditer(operation.path)]
 
 
 def refusal_name(family: Family) -> str:

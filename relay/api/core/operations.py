@@ -9,7 +9,7 @@ from typing import Any, Final, Generic, TypeVar
 from pydantic import BaseModel
 
 from relay.api.core.access import Access, Caller
-from relay.api.core.families import Family
+from relay.api.core.families import OURS, Family
 from relay.api.core.services import Services
 from relay.provisioning import Provisioning
 
@@ -61,8 +61,9 @@ class Operation:
     """One route. `answers` are the models of its successes by status, None for an empty body.
 
     `errors` are the statuses that it may answer besides those that every operation of its kind may.
-    `is_wrapped` False keeps an answer out of its family's envelope. `takes_websockets`: requests to become a WebSocket
-    are answered by it, too, and not as a mistake.
+    `is_wrapped` False keeps an answer out of its family's envelope. `is_slow`: it may wait for servers of others, a
+    provider's API or the name server of a customer's URL. `takes_websockets`: requests to become a WebSocket are
+    answered by it, too, and not as a mistake.
     """
 
     method: str
@@ -79,12 +80,18 @@ class Operation:
     answers: Mapping[int, Any]
     errors: frozenset[int]
     is_wrapped: bool
+    is_slow: bool = False
     takes_websockets: bool = False
 
     @property
     def status(self) -> int:
         """The usual success."""
         return int(next(iter(self.answers)))
+
+    @property
+    def reads_query(self) -> bool:
+        """It refuses names in its query that it does not know. Where a key is sent on our own paths, all do."""
+        return self.query is not None or (self.family is OURS and self.access is not Access.PUBLIC)
 
     @property
     def is_repeatable(self) -> bool:
@@ -111,6 +118,7 @@ class Group:
         query: type[BaseModel] | None = None,
         errors: tuple[int, ...] = (),
         is_wrapped: bool = True,
+        is_slow: bool = False,
         takes_websockets: bool = False,
     ) -> Callable[[Handler], Handler]:
         """Declare a handler `(call, **path parameters)`; its docstring's first line is the summary."""
@@ -133,6 +141,7 @@ class Group:
                     answers=answers,
                     errors=frozenset(errors),
                     is_wrapped=is_wrapped,
+                    is_slow=is_slow,
                     takes_websockets=takes_websockets,
                 )
             )

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from relay.errors import SwitchhookError, ValidationFailed
+from relay.errors import BadRequest, SwitchhookError
 from relay.problems import JSON
 
 Schemas = dict[str, dict[str, Any]]
@@ -14,16 +14,13 @@ Schemas = dict[str, dict[str, Any]]
 Refusal = tuple[bytes, str]
 """A body and its content type."""
 
-# CanaryLLM's codes, as its clients know them, for ours.
+# CanaryLLM's codes, as its clients know them, for ours; the others are ours in upper case.
 _CANARY_CODES: Final = {
     "api_key_missing": "MISSING_API_KEY",
     "api_key_invalid": "INVALID_API_KEY",
     "api_key_expired": "EXPIRED_KEY",
     "api_key_revoked": "INACTIVE_KEY",
-    "insufficient_permissions": "INSUFFICIENT_PERMISSIONS",
     "rate_limited": "RATE_LIMIT_EXCEEDED",
-    "validation_error": "VALIDATION_ERROR",
-    "not_found": "NOT_FOUND",
 }
 
 
@@ -34,7 +31,7 @@ def canary_refusal(error: SwitchhookError) -> Refusal:
         "error": error.detail,
         "code": _CANARY_CODES.get(error.code, error.code.upper()),
     }
-    if isinstance(error, ValidationFailed):
+    if isinstance(error, BadRequest) and error.issues:
         body["details"] = {"issues": [issue.to_json() for issue in error.issues]}
     elif error.field is not None:
         body["details"] = {"issues": [{"path": error.field, "message": error.detail, "code": error.code}]}
@@ -61,20 +58,31 @@ _AGORA_NOT_ENABLED: Final = "provider_not_configured"
 
 def agora_refusal(error: SwitchhookError) -> Refusal:
     """`{"detail", "reason"}`."""
-    detail = error.detail if error.field is None or error.field in error.detail else f"{error.field}: {error.detail}"
     by_status = _AGORA_REASONS.get(error.status, "InternalError")
     reason = "ServiceNotEnabled" if error.code == _AGORA_NOT_ENABLED else by_status
-    return msgspec.json.encode({"detail": detail, "reason": reason}), JSON
+    return msgspec.json.encode({"detail": _with_field(error), "reason": reason}), JSON
 
 
 def elevenlabs_refusal(error: SwitchhookError) -> Refusal:
     """`{"detail": {"status", "message"}}`."""
-    return msgspec.json.encode({"detail": {"status": error.code, "message": error.detail}}), JSON
+    return msgspec.json.encode({"detail": {"status": error.code, "message": _with_field(error)}}), JSON
 
 
 def canonical_refusal(error: SwitchhookError) -> Refusal:
     """`{"error", "code"}`: nothing of Canonical.chat's own errors is known but the attribute's name."""
-    return msgspec.json.encode({"error": error.detail, "code": error.code}), JSON
+    return msgspec.json.encode({"error": _with_field(error), "code": error.code}), JSON
+
+
+def retell_refusal(error: SwitchhookError) -> Refusal:
+    """`{"status": "error", "message"}` (Retell's OpenAPI), and our `code`."""
+    return msgspec.json.encode({"status": "error", "message": _with_field(error), "code": error.code}), JSON
+
+
+def _with_field(error: SwitchhookError) -> str:
+    """What is wrong, and in which field, where there is no place of its own for that."""
+    if error.field is None or error.field in error.detail:
+        return error.detail
+    return f"{error.field}: {error.detail}"
 
 
 def object_of(optional: Schemas | None = None, /, **properties: dict[str, Any]) -> dict[str, Any]:
@@ -106,3 +114,4 @@ CANARY: Final = object_of({"details": object_of(issues=_ISSUES)}, success={"cons
 AGORA: Final = object_of(detail=_DETAIL, reason=_text("Stable, for programs."))
 ELEVENLABS: Final = object_of(detail=object_of(status=_CODE, message=_DETAIL))
 CANONICAL: Final = object_of(error=_DETAIL, code=_CODE)
+RETELL: Final = object_of(status={"const": "error"}, message=_DETAIL, code=_CODE)

@@ -6,13 +6,13 @@ from typing import Any, Final
 
 from relay.api.core.access import Access
 from relay.api.core.operations import Operation
+from relay.request_ids import REQUEST_ID
 
-_REQUEST_ID: Final = "X-Request-Id"
 _RETRY_AFTER: Final = "Retry-After"
 _REPLAYED: Final = "Idempotent-Replayed"
 
 HEADERS: Final[dict[str, dict[str, Any]]] = {
-    _REQUEST_ID: {
+    REQUEST_ID: {
         "description": "What to name when something has to be looked up.",
         "required": True,
         "schema": {"type": "string"},
@@ -55,10 +55,10 @@ _WAITING: Final = frozenset({429, 503})
 
 def errors_of(operation: Operation) -> frozenset[int]:
     """The statuses of every error that an operation may answer."""
-    found = set(operation.errors)
+    found = set(operation.errors) | {503}
     if operation.access is not Access.PUBLIC:
-        found |= {401, 403, 429, 503}
-    if operation.body is not None or operation.query is not None:
+        found |= {401, 403, 429}
+    if operation.body is not None or operation.reads_query:
         found.add(400)
     if operation.body is not None:
         found |= {413, 415}
@@ -71,16 +71,16 @@ def errors_of(operation: Operation) -> frozenset[int]:
 
 def headers_of(operation: Operation, status: int) -> dict[str, Any]:
     """The headers of a success."""
-    names = [_REQUEST_ID, _REPLAYED] if operation.is_repeatable and status < 300 else [_REQUEST_ID]
-    return {name: _header(name) for name in names}
+    names = [REQUEST_ID, _REPLAYED] if operation.is_repeatable and status < 300 else [REQUEST_ID]
+    return {name: named_header(name) for name in names}
 
 
 def refused(status: int, content_type: str, schema: dict[str, Any]) -> dict[str, Any]:
     """An error as OpenAPI describes it."""
-    names = [_REQUEST_ID, _RETRY_AFTER] if status in _WAITING else [_REQUEST_ID]
+    names = [REQUEST_ID, _RETRY_AFTER] if status in _WAITING else [REQUEST_ID]
     return {
         "description": meaning(status),
-        "headers": {name: _header(name) for name in names},
+        "headers": {name: named_header(name) for name in names},
         "content": {content_type: {"schema": schema}},
     }
 
@@ -90,5 +90,6 @@ def meaning(status: int) -> str:
     return _MEANINGS[status]
 
 
-def _header(name: str) -> dict[str, Any]:
+def named_header(name: str) -> dict[str, Any]:
+    """One of `HEADERS`, by its name."""
     return {"$ref": f"#/components/headers/{name}"}

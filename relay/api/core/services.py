@@ -10,6 +10,7 @@ import redis
 from relay.agents.clients import Clients
 from relay.agents.sessions import Sessions
 from relay.agents.sync import Sync
+from relay.api.core.gates import Gates
 from relay.api.core.idempotency import Idempotency
 from relay.api.core.limits import RateLimit
 from relay.directory import Mirror
@@ -36,6 +37,7 @@ class Services:
     sync: Sync
     sessions: Sessions
     recordings: RecordingIntake
+    gates: Gates
     limit: RateLimit
     idempotency: Idempotency
     # Puts an event of our own on the way that webhooks take.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -13,16 +12,16 @@ from werkzeug.routing import BaseConverter
 
 from relay.api.core.access import Access, Caller, admitted
 from relay.api.core.idempotency import Kept, fingerprint
-from relay.api.core.models import parsed_body, parsed_query
+from relay.api.core.models import Query, parsed_body, parsed_query
 from relay.api.core.operations import MAX_BODY_BYTES, Answer, Call, Operation, Raw
 from relay.api.core.services import Services
 from relay.bodies import closing, read_body
 from relay.content import Content
 from relay.errors import SwitchhookError
 from relay.problems import JSON, retry_after
+from relay.request_ids import REQUEST_ID, new_request_id
 from relay.telemetry import logs, metrics
 
-REQUEST_ID: Final = "X-Request-Id"
 _NO_BODY: Final = Content(b"")
 
 
@@ -58,11 +57,6 @@ def add_operations(app: Flask, operations: Iterable[Operation], services: Servic
             )
 
 
-def new_request_id() -> str:
-    """What support asks for; it stands on every answer."""
-    return f"req_{secrets.token_hex(12)}"
-
-
 class _View:
     """One operation as a view."""
 
@@ -87,15 +81,21 @@ class _View:
     def _answer(self, path: dict[str, Any]) -> Kept:
         operation, services = self._operation, self._services
         credential = operation.family.credential(request)
-        caller = admitted(
-            credential,
-            operation.access,
-            settings=services.settings,
-            database=services.database,
-            key_id=operation.family.key_id(request),
-        )
+        with services.gates.arrived(credential):
+            caller = admitted(
+                credential,
+                operation.access,
+                settings=services.settings,
+                database=services.database,
+                key_id=operation.family.key_id(request),
+            )
+            with services.gates.admitted(caller.account_id or caller.actor, is_slow=operation.is_slow):
+                return self._admitted(caller, path)
+
+    def _admitted(self, caller: Caller, path: dict[str, Any]) -> Kept:
+        operation, services = self._operation, self._services
         if operation.access is not Access.PUBLIC:
-            services.limit.spend(caller.actor)
+            services.limit.spend(caller.actor, caller.account_id)
         # As content, because some of it is: a recording's address may carry a token.
         takes_body = operation.body is not None
         body = Content(read_body(request.environ, limit_bytes=MAX_BODY_BYTES)) if takes_body else _NO_BODY
@@ -115,7 +115,7 @@ class _View:
             caller=caller,
             services=self._services,
             body=None if operation.body is None else parsed_body(operation.body, body.reveal()),
-            query=None if operation.query is None else parsed_query(operation.query, _pairs()),
+            query=_query(operation),
         )
         made = operation.handler(call, **path)
         answer = made if isinstance(made, Answer) else Answer(made, operation.status)
@@ -142,6 +142,11 @@ class _View:
 
 def _view(operation: Operation, services: Services) -> _View:
     return _View(operation, services)
+
+
+def _query(operation: Operation) -> BaseModel | None:
+    found = parsed_query(operation.query or Query, _pairs()) if operation.reads_query else None
+    return None if operation.query is None else found
 
 
 def _pairs() -> dict[str, str]:

@@ -8,10 +8,10 @@ from pydantic import Field
 
 from relay.api.core.access import Access
 from relay.api.core.families import OURS
+from relay.api.core.fields import AccountId, KeyId, Name, NewApiKey, ShownMoment, ShownName, absent
 from relay.api.core.models import Input, Output
 from relay.api.core.operations import Call, Group
-from relay.api.v1.fields import Name, ShownMoment, absent
-from relay.api.v1.pages import Page, PageQuery, page
+from relay.api.core.pages import Page, PageQuery, page
 from relay.provisioning.checks import MAX_QUOTA_BYTES, MIN_QUOTA_BYTES
 from relay.store import accounts, shown
 from relay.store.accounts import Account as AccountRow
@@ -45,17 +45,18 @@ class AccountChange(Input):
 class Account(Output):
     """An account. Its currency is that of its first rate card."""
 
-    id: str
-    name: str
+    id: AccountId
+    name: ShownName
     currency: str | None
     quota_bytes: int | None
     created_at: ShownMoment
 
 
 class MadeAccount(Account):
-    """An account with its first API key, which is shown this once."""
+    """An account with its first API key, which is shown this once, and that key's id."""
 
-    api_key: str
+    key_id: KeyId
+    api_key: NewApiKey
 
 
 @group.operation("POST", "/api/v1/accounts", access=Access.OPERATE, body=NewAccount, answers={201: MadeAccount})
@@ -65,7 +66,7 @@ def create_account(call: Call[NewAccount, None]) -> MadeAccount:
     Its first API key may change things, and is shown this once.
     """
     made = call.provisioning.create_account(name=call.body.name, quota_bytes=call.body.quota_bytes)
-    return MadeAccount.model_validate(shown.account(made.account) | {"apiKey": made.key.key})
+    return MadeAccount.model_validate(shown.account(made.account) | {"keyId": made.key.id, "apiKey": made.key.key})
 
 
 @group.operation("GET", "/api/v1/accounts", access=Access.OPERATE, query=PageQuery, answers={200: Page[Account]})

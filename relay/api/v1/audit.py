@@ -9,10 +9,10 @@ from pydantic import Field, StringConstraints
 from relay.api.core import cursors
 from relay.api.core.access import Access
 from relay.api.core.families import OURS
+from relay.api.core.fields import GivenMoment, ShownMoment
 from relay.api.core.models import Output, Query
 from relay.api.core.operations import Call, Group
-from relay.api.v1.fields import GivenMoment, ShownMoment
-from relay.api.v1.pages import USUAL, Cursor, Limit, Page
+from relay.api.core.pages import USUAL, Cursor, Limit, Page, page
 from relay.store import audit, shown
 from relay.store.audit import AuditRow
 
@@ -36,9 +36,9 @@ class Change(Output):
     there was or is none. A change of a secret shows in its action alone."""
 
     at: ShownMoment
-    actor: str
-    action: str
-    object_id: str
+    actor: Annotated[str, Field(examples=["key_4t3cq5xw2nd7m6s3nfvhzb5fne"])]
+    action: Annotated[str, Field(examples=["endpoint.updated"])]
+    object_id: Annotated[str, Field(examples=["ep_dg6uwlgwynv4k5nmcg7f5sejuy"])]
     before_sha256: Annotated[str | None, Field(alias="before")]
     after_sha256: Annotated[str | None, Field(alias="after")]
 
@@ -60,9 +60,7 @@ def list_changes(call: Call[None, AuditQuery]) -> Page[Change]:
             before=cursors.read(query.cursor, int),
             limit=query.limit + 1,
         )
-    listed = rows[: query.limit]
-    more = cursors.written(listed[-1].id) if len(rows) > len(listed) else None
-    return Page(data=[_shown(row) for row in listed], next_cursor=more)
+    return page(rows, query, _shown, place=lambda row: row.id)
 
 
 def _shown(row: AuditRow) -> Change:

@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from typing import Annotated
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
 from relay.api.core import cursors
 from relay.api.core.access import Access
 from relay.api.core.families import OURS
+from relay.api.core.fields import (
+    EndpointId,
+    EventId,
+    GivenEndpointId,
+    GivenEventId,
+    GivenMoment,
+    RowNumber,
+    ShownMoment,
+)
 from relay.api.core.models import Output, Query
 from relay.api.core.operations import Call, Group
-from relay.api.v1.fields import GivenMoment, ShownMoment
-from relay.api.v1.pages import USUAL, Cursor, Limit, Page
+from relay.api.core.pages import USUAL, Cursor, Limit, Page, page
 from relay.errors import NotFound
-from relay.store import deliveries
-from relay.store.deliveries import Attempt as AttemptRow
+from relay.store import deliveries, shown
 from relay.store.deliveries import Delivery as DeliveryRow
 from relay.store.deliveries import DeliveryStatus
-from relay.store.shown import moment
 
 group = Group(OURS, tag="Deliveries")
-
-EventId = Annotated[str, StringConstraints(pattern=r"^evt_[a-z2-7]{26}$")]
-EndpointId = Annotated[str, StringConstraints(pattern=r"^ep_[a-z2-7]{26}$")]
-SessionId = Annotated[int, Field(ge=1, le=9_999_999_999_999_999)]
-# What failed so looks alike whatever the address is: how long it took would tell them apart.
-_TIMELESS: Final = "unreachable"
 
 
 class DeliveriesQuery(Query):
     """Which deliveries."""
 
     status: Annotated[DeliveryStatus | None, Field(description="Only in this state.")] = None
-    endpoint_id: Annotated[EndpointId | None, Field(description="Only at this endpoint.")] = None
-    event_id: Annotated[EventId | None, Field(description="Only of this event.")] = None
-    session_id: Annotated[SessionId | None, Field(description="Only of this session.")] = None
+    endpoint_id: Annotated[GivenEndpointId | None, Field(description="Only at this endpoint.")] = None
+    event_id: Annotated[GivenEventId | None, Field(description="Only of this event.")] = None
+    session_id: Annotated[RowNumber | None, Field(description="Only of this session.")] = None
     since: Annotated[GivenMoment | None, Field(description="Only of events accepted from this moment on.")] = None
     limit: Limit = USUAL
     cursor: Cursor | None = None
@@ -47,11 +47,11 @@ class Delivery(Output):
     `code` says why it ended, or why the last attempt failed.
     """
 
-    event_id: str
-    endpoint_id: str
-    type: str | None
+    event_id: EventId
+    endpoint_id: EndpointId
+    type: Annotated[str, Field(examples=["retell.call_analyzed"])] | None
     session_id: int | None
-    conversation_id: str | None
+    conversation_id: Annotated[str, Field(examples=["conv_1"])] | None
     livemode: bool | None
     status: DeliveryStatus
     code: str | None
@@ -94,9 +94,7 @@ def list_deliveries(call: Call[None, DeliveriesQuery]) -> Page[Delivery]:
             limit=query.limit + 1,
             **narrowed,
         )
-    listed = rows[: query.limit]
-    more = cursors.written(listed[-1].cursor) if len(rows) > len(listed) else None
-    return Page(data=[Delivery.model_validate(_shown(row)) for row in listed], next_cursor=more)
+    return page(rows, query, _shown, place=lambda row: row.cursor)
 
 
 @group.operation(
@@ -113,33 +111,9 @@ def get_delivery(call: Call[None, None], event_id: str, endpoint_id: str) -> Del
         )
     if not rows:
         raise NotFound("this account has no such delivery")
-    history = [_attempt(attempt) for attempt in rows[0].history]
-    return DeliveryWithHistory.model_validate(_shown(rows[0]) | {"history": history})
+    history = [shown.attempt(attempt) for attempt in rows[0].history]
+    return DeliveryWithHistory.model_validate(shown.delivery(rows[0]) | {"history": history})
 
 
-def _shown(row: DeliveryRow) -> dict[str, Any]:
-    return {
-        "eventId": row.event_id,
-        "endpointId": row.endpoint_id,
-        "type": row.type,
-        "sessionId": row.session_id,
-        "conversationId": row.conversation_id,
-        "livemode": row.livemode,
-        "status": row.status,
-        "code": row.code,
-        "attempts": row.attempts,
-        "nextAttemptAt": moment(row.next_attempt_at),
-        "acceptedAt": moment(row.accepted_at),
-        "settledAt": moment(row.settled_at),
-    }
-
-
-def _attempt(row: AttemptRow) -> dict[str, Any]:
-    return {
-        "number": row.number,
-        "at": moment(row.at),
-        "httpStatus": row.http_status,
-        "code": row.code,
-        "durationMs": None if row.code == _TIMELESS else row.duration_ms,
-        "responseBytes": row.response_bytes,
-    }
+def _shown(row: DeliveryRow) -> Delivery:
+    return Delivery.model_validate(shown.delivery(row))

@@ -8,18 +8,30 @@ from pydantic import Field, StringConstraints
 
 from relay.api.core.access import Access
 from relay.api.core.families import OURS
+from relay.api.core.fields import (
+    EndpointId,
+    EventId,
+    NewSigningSecret,
+    NewWebhookSecret,
+    Secret,
+    ShownMoment,
+    ShownUrl,
+    SourceId,
+    Url,
+    absent,
+    left_out,
+)
 from relay.api.core.models import Input, Output
 from relay.api.core.operations import Call, Group
-from relay.api.v1.fields import Secret, ShownMoment, Url, absent
-from relay.api.v1.pages import Page, PageQuery, page
+from relay.api.core.pages import Page, PageQuery, page
 from relay.calls import MAX_FACT_CHARS
 from relay.delivery.failurewhen import MAX_PATH_CHARS
 from relay.delivery.headers import MAX_HEADERS
 from relay.provisioning.checks import MAX_DEADLINE_SECONDS, MAX_FILTERS, MAX_OVERLAP_HOURS, MAX_RETENTION_HOURS
-from relay.store import accounts, endpoints, shown, templates
+from relay.store import endpoints, shown
 from relay.store.endpoints import DEADLINE_SECONDS
 from relay.store.endpoints import Endpoint as EndpointRow
-from relay.trial import trial
+from relay.trial import trial_of
 
 group = Group(OURS, tag="Endpoints")
 
@@ -29,7 +41,9 @@ Filter = Annotated[str, StringConstraints(min_length=1, max_length=MAX_FACT_CHAR
 Filters = Annotated[
     list[Filter],
     Field(
-        min_length=1, max_length=MAX_FILTERS, description="Types of events: `*`, `retell.call_analyzed`, `retell.*`."
+        min_length=1,
+        max_length=MAX_FILTERS,
+        description="Types of events: `*`, or a provider's: `retell.*`, `retell.call_analyzed`.",
     ),
 ]
 Headers = Annotated[
@@ -86,16 +100,16 @@ class Rotation(Input):
 class Endpoint(Output):
     """An endpoint. `overlapUntil` is how long the signing secret before the newest still signs beside it."""
 
-    id: str
-    url: str
+    id: EndpointId
+    url: ShownUrl
     state: Literal["active", "disabled", "gone"]
-    events: list[str]
-    header_names: list[str]
+    events: list[Annotated[str, Field(examples=["retell.call_analyzed"])]]
+    header_names: list[Annotated[str, Field(examples=["X-Tenant"])]]
     signing: Signing
     deadline_seconds: int
     retention_hours: int | None
-    failure_when: str | None
-    source_id: str | None
+    failure_when: Annotated[str, Field(examples=["$.error"])] | None
+    source_id: SourceId | None
     template_id: int | None
     created_at: ShownMoment
     disabled_at: ShownMoment | None
@@ -105,8 +119,15 @@ class Endpoint(Output):
 class MadeEndpoint(Endpoint):
     """An endpoint with its secrets, which are shown this once."""
 
-    webhook_secret: str
-    signing_secret: str
+    webhook_secret: NewWebhookSecret
+    signing_secret: NewSigningSecret
+
+
+class RotatedEndpoint(Endpoint):
+    """An endpoint with the secrets that were made just now, which are shown this once."""
+
+    signing_secret: NewSigningSecret
+    webhook_secret: NewWebhookSecret | None = left_out("If it was replaced too.")
 
 
 class TestEvent(Output):
@@ -114,11 +135,17 @@ class TestEvent(Output):
 
     __test__ = False  # pytest takes it for a class of tests
 
-    id: str
+    id: EventId
 
 
 @group.operation(
-    "POST", "/api/v1/endpoints", access=Access.WRITE, body=NewEndpoint, answers={201: MadeEndpoint}, errors=(404,)
+    "POST",
+    "/api/v1/endpoints",
+    access=Access.WRITE,
+    body=NewEndpoint,
+    answers={201: MadeEndpoint},
+    errors=(404,),
+    is_slow=True,
 )
 def create_endpoint(call: Call[NewEndpoint, None]) -> MadeEndpoint:
     """Make an endpoint.
@@ -148,11 +175,14 @@ def get_endpoint(call: Call[None, None], endpoint_id: str) -> Endpoint:
     return _shown(row)
 
 
-@group.operation("PATCH", _ENDPOINT, access=Access.WRITE, body=EndpointChange, answers={200: Endpoint})
+@group.operation(
+    "PATCH", _ENDPOINT, access=Access.WRITE, body=EndpointChange, answers={200: Endpoint}, errors=(409,), is_slow=True
+)
 def update_endpoint(call: Call[EndpointChange, None], endpoint_id: str) -> Endpoint:
     """Change an endpoint.
 
-    What already waits goes to the new URL.
+    What already waits goes to the new URL. How long the content of a template is kept is changed there, as
+    `contentRetention` (409).
     """
     changed = call.provisioning.update_endpoint(
         account_id=call.account_id, endpoint_id=endpoint_id, **_given(call.body)
@@ -185,9 +215,9 @@ def disable_endpoint(call: Call[None, None], endpoint_id: str) -> Endpoint:
 
 
 @group.operation(
-    "POST", f"{_ENDPOINT}/rotate", access=Access.WRITE, body=Rotation, answers={200: MadeEndpoint}, errors=(409,)
+    "POST", f"{_ENDPOINT}/rotate", access=Access.WRITE, body=Rotation, answers={200: RotatedEndpoint}, errors=(409,)
 )
-def rotate_endpoint(call: Call[Rotation, None], endpoint_id: str) -> MadeEndpoint:
+def rotate_endpoint(call: Call[Rotation, None], endpoint_id: str) -> RotatedEndpoint:
     """Replace an endpoint's signing secret.
 
     Deliveries carry a signature of the new one and, for `overlapHours`, one of the old one beside it: a receiver may
@@ -196,7 +226,10 @@ def rotate_endpoint(call: Call[Rotation, None], endpoint_id: str) -> MadeEndpoin
     rotated = call.provisioning.rotate_endpoint(
         account_id=call.account_id, endpoint_id=endpoint_id, **_given(call.body)
     )
-    return made_endpoint(rotated)
+    made = {"signingSecret": rotated.signing_secrets[0]}
+    if call.body.webhook_secret:
+        made["webhookSecret"] = rotated.webhook_secret
+    return RotatedEndpoint.model_validate(shown.endpoint(rotated) | made)
 
 
 @group.operation("POST", f"{_ENDPOINT}/test", access=Access.WRITE, answers={202: TestEvent}, errors=(409,))
@@ -206,13 +239,14 @@ def test_endpoint(call: Call[None, None], endpoint_id: str) -> TestEvent:
     A `switchhook.test` with `livemode: false` goes the way of every delivery, to this endpoint only, whatever its
     `events` are. It is never charged.
     """
-    services, account_id = call.services, call.account_id
-    with services.database.begin() as connection:
-        account = accounts.get(connection, account_id)
-        row = endpoints.get(connection, services.ring, account_id=account_id, endpoint_id=endpoint_id)
-        template_name = templates.name_of(connection, account_id=account_id, template_id=row.template_id)
-    quota_bytes = account.quota_bytes or services.settings.account_quota_bytes
-    admission = trial(row, services.ring, quota_bytes=quota_bytes, template_name=template_name)
+    services = call.services
+    admission = trial_of(
+        services.database,
+        services.ring,
+        account_id=call.account_id,
+        endpoint_id=endpoint_id,
+        usual_quota_bytes=services.settings.account_quota_bytes,
+    )
     services.commit(admission)
     return TestEvent(id=admission.event_id)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from relay.api.core.access import Access
 from relay.api.core.families import OURS
+from relay.api.core.fields import GivenMoment, KeyId, Name, NewApiKey, ShownMoment, ShownName
 from relay.api.core.models import Input, Output
 from relay.api.core.operations import Call, Group
-from relay.api.v1.fields import GivenMoment, Name, ShownMoment
-from relay.api.v1.pages import Page, PageQuery, page
+from relay.api.core.pages import Page, PageQuery, page
 from relay.store import accounts, shown
 from relay.store.accounts import ApiKey
 
@@ -29,9 +31,9 @@ class NewKey(Input):
 class Key(Output):
     """A key: enough of it to recognise it by. When it was used last is known to the minute."""
 
-    id: str
-    prefix: str
-    name: str | None
+    id: KeyId
+    prefix: Annotated[str, Field(examples=["sk_live_1HT4"])]
+    name: ShownName | None
     permissions: Permissions
     created_at: ShownMoment
     expires_at: ShownMoment | None
@@ -42,7 +44,7 @@ class Key(Output):
 class MadeKey(Key):
     """A key with itself, which is shown this once."""
 
-    key: str
+    key: NewApiKey
 
 
 @group.operation("POST", "/api/v1/keys", access=Access.WRITE, body=NewKey, answers={201: MadeKey})

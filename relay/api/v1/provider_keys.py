@@ -8,9 +8,9 @@ from pydantic import StringConstraints
 
 from relay.api.core.access import Access
 from relay.api.core.families import OURS
+from relay.api.core.fields import ProviderName, ShownMoment
 from relay.api.core.models import Input, Output
 from relay.api.core.operations import Call, Group
-from relay.api.v1.fields import ShownMoment
 from relay.provisioning.provider_keys import MAX_KEY_CHARS, checked_provider
 from relay.store import provider_keys, shown
 from relay.store.provider_keys import ProviderKey as ProviderKeyRow
@@ -29,7 +29,7 @@ class NewProviderKey(Input):
 class ProviderKey(Output):
     """That there is a key, and since when; never the key."""
 
-    provider: str
+    provider: ProviderName
     created_at: ShownMoment
 
 

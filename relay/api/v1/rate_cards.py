@@ -11,10 +11,10 @@ from pydantic import Field, StringConstraints
 
 from relay.api.core.access import Access
 from relay.api.core.families import OURS
+from relay.api.core.fields import GivenMoment, RateCardId, ShownMoment, ShownMoney
 from relay.api.core.models import Input, Output
 from relay.api.core.operations import Call, Group
-from relay.api.v1.fields import GivenMoment, ShownMoment
-from relay.api.v1.pages import Page, PageQuery, page
+from relay.api.core.pages import Page, PageQuery, page
 from relay.store import rate_cards, shown
 from relay.store.rate_cards import RateCardRow
 
@@ -55,14 +55,14 @@ class NewRateCard(Input):
 class RateCard(Output):
     """A rate card; `from` null: from the beginning of time."""
 
-    id: str
-    per_minute: str
-    currency: str
-    increments: str
-    connect_fee: str
+    id: RateCardId
+    per_minute: ShownMoney
+    currency: Annotated[str, Field(examples=["USD"])]
+    increments: Annotated[str, Field(examples=["60/6"])]
+    connect_fee: ShownMoney
     free_seconds: int
-    min_charge: str | None
-    max_charge: str | None
+    min_charge: ShownMoney | None
+    max_charge: ShownMoney | None
     decimals: int
     rounding: Rounding
     effective_from: Annotated[ShownMoment | None, Field(alias="from")]

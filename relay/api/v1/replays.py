@@ -12,11 +12,10 @@ from relay import replay as replays
 from relay.api.core import cursors
 from relay.api.core.access import Access
 from relay.api.core.families import OURS
+from relay.api.core.fields import EndpointId, EventId, GivenEndpointId, GivenMoment
 from relay.api.core.models import Input, Output
 from relay.api.core.operations import Call, Group
-from relay.api.v1.deliveries import EndpointId
-from relay.api.v1.fields import GivenMoment
-from relay.api.v1.pages import Cursor
+from relay.api.core.pages import Cursor
 from relay.errors import (
     Conflict,
     ContentGone,
@@ -45,8 +44,8 @@ Ended = Literal["dead", "delivered", "content_lost"]
 class Replay(Output):
     """What became of the wish. `status` and `attempts` are those of before."""
 
-    event_id: str
-    endpoint_id: str
+    event_id: EventId
+    endpoint_id: EndpointId
     status: DeliveryStatus
     attempts: int
     answer: Literal["replayed", "refetched", "pending"]
@@ -57,7 +56,7 @@ class ReplaySince(Input):
 
     since: Annotated[GivenMoment, Field(description="What was accepted from this moment on.")]
     status: Annotated[Ended, Field(description="What ended so.")] = "dead"
-    endpoint_id: Annotated[EndpointId | None, Field(description="Only at this endpoint.")] = None
+    endpoint_id: Annotated[GivenEndpointId | None, Field(description="Only at this endpoint.")] = None
     limit: Annotated[int, Field(ge=1, le=_MOST, description="Look at no more than so many.")] = _USUAL
     cursor: Cursor | None = None
 
@@ -76,6 +75,7 @@ class Replays(Output):
     access=Access.WRITE,
     answers={202: Replay},
     errors=(409, 410, 502),
+    is_slow=True,
 )
 def replay_delivery(call: Call[None, None], event_id: str, endpoint_id: str) -> Replay:
     """Send a delivery that has ended once more.
@@ -94,7 +94,9 @@ def replay_delivery(call: Call[None, None], event_id: str, endpoint_id: str) -> 
     return Replay.model_validate(replays.shown(done[0]))
 
 
-@group.operation("POST", "/api/v1/deliveries/replay", access=Access.WRITE, body=ReplaySince, answers={202: Replays})
+@group.operation(
+    "POST", "/api/v1/deliveries/replay", access=Access.WRITE, body=ReplaySince, answers={202: Replays}, is_slow=True
+)
 def replay_since(call: Call[ReplaySince, None]) -> Replays:
     """Send all deliveries that ended since a time once more, the oldest first.
 

@@ -10,11 +10,10 @@ from pydantic import Field
 from relay.api.core import cursors
 from relay.api.core.access import Access
 from relay.api.core.families import OURS
+from relay.api.core.fields import ProviderName, RateCardId, RowNumber, ShownMoment, ShownMoney
 from relay.api.core.models import Output, Query
 from relay.api.core.operations import Call, Group
-from relay.api.v1.deliveries import SessionId
-from relay.api.v1.fields import ShownMoment
-from relay.api.v1.pages import USUAL, Cursor, Limit, Page
+from relay.api.core.pages import USUAL, Cursor, Limit, Page, page
 from relay.erasure import erase
 from relay.store import sessions, shown
 from relay.store.sessions import SessionStatus
@@ -28,7 +27,7 @@ class SessionsQuery(Query):
     """Which sessions."""
 
     status: Annotated[SessionStatus | None, Field(description="Only in this state.")] = None
-    template_id: Annotated[SessionId | None, Field(description="Only of this template.")] = None
+    template_id: Annotated[RowNumber | None, Field(description="Only of this template.")] = None
     limit: Limit = USUAL
     cursor: Cursor | None = None
 
@@ -37,12 +36,12 @@ class Session(Output):
     """A session. `cost` null with an `unratedReason` could not be charged; `metadata` is what its maker gave."""
 
     id: int
-    provider: str
-    conversation_id: str | None
+    provider: ProviderName
+    conversation_id: Annotated[str, Field(examples=["conv_1"])] | None
     template_id: int | None
-    agent_id: str | None
+    agent_id: Annotated[str, Field(examples=["agent_7"])] | None
     status: SessionStatus
-    failure_code: str | None
+    failure_code: Annotated[str, Field(examples=["unreachable"])] | None
     livemode: bool
     text_only: bool
     metadata: dict[str, Any] | None
@@ -51,14 +50,16 @@ class Session(Output):
     duration_seconds: float | None
     turn_count: int | None
     billed_seconds: int | None
-    cost: Annotated[str | None, Field(description="In `currency`.")]
-    currency: str | None
-    unrated_reason: str | None
-    rate_card_id: str | None
+    cost: Annotated[ShownMoney | None, Field(description="In `currency`.")]
+    currency: Annotated[str, Field(examples=["USD"])] | None
+    unrated_reason: Annotated[str, Field(examples=["duration_missing"])] | None
+    rate_card_id: RateCardId | None
     created_at: ShownMoment
     completed_at: ShownMoment | None
     content_erased_at: ShownMoment | None
-    deliveries: Annotated[str, Field(description="The path of the list of its deliveries.")]
+    deliveries: Annotated[
+        str, Field(description="The path of the list of its deliveries.", examples=["/api/v1/deliveries?sessionId=1"])
+    ]
 
 
 class Erasure(Output):
@@ -84,9 +85,7 @@ def list_sessions(call: Call[None, SessionsQuery]) -> Page[Session]:
             before=cursors.read(query.cursor, tuple[datetime, int]),
             limit=query.limit + 1,
         )
-    listed = rows[: query.limit]
-    more = cursors.written((listed[-1].created_at, listed[-1].id)) if len(rows) > len(listed) else None
-    return Page(data=[_shown(row) for row in listed], next_cursor=more)
+    return page(rows, query, _shown, place=lambda row: (row.created_at, row.id))
 
 
 @group.operation("GET", _SESSION, access=Access.READ, answers={200: Session})
@@ -96,7 +95,7 @@ def get_session(call: Call[None, None], session_id: int) -> Session:
         return _shown(sessions.get(connection, account_id=call.account_id, session_id=session_id))
 
 
-@group.operation("DELETE", f"{_SESSION}/content", access=Access.WRITE, answers={200: Erasure})
+@group.operation("DELETE", f"{_SESSION}/content", access=Access.WRITE, answers={200: Erasure}, is_slow=True)
 def erase_content(call: Call[None, None], session_id: int) -> Erasure:
     """Shred what is kept of a session's content now.
 

@@ -8,11 +8,11 @@ from pydantic import Field
 
 from relay.api.core.access import Access
 from relay.api.core.families import OURS
+from relay.api.core.fields import Name, ProviderName, Secret, ShownMoment, ShownName, SourceId, Url, absent
 from relay.api.core.models import Input, Output
 from relay.api.core.operations import Call, Group
+from relay.api.core.pages import Page, PageQuery, page
 from relay.api.v1.endpoints import MadeEndpoint, made_endpoint
-from relay.api.v1.fields import Name, Secret, ShownMoment, Url, absent
-from relay.api.v1.pages import Page, PageQuery, page
 from relay.providers import PROVIDERS
 from relay.provisioning.checks import MAX_SECRETS
 from relay.store import shown, sources
@@ -54,11 +54,12 @@ class NewSecrets(Input):
 class Source(Output):
     """A source: give its URL to the provider. Its secrets are never shown."""
 
-    id: str
-    provider: str
-    name: str | None
-    url: str
+    id: SourceId
+    provider: ProviderName
+    name: ShownName | None
+    url: Annotated[str, Field(examples=["https://hooks.example.com/api/v1/webhooks/elevenlabs/src_..."])]
     enabled: bool
+    managed: bool = Field(description="Made by Switchhook, for a webhook that it looks after: only `name` changes.")
     created_at: ShownMoment
     disabled_at: ShownMoment | None
 
@@ -69,7 +70,9 @@ class MadeSource(Source):
     endpoint: MadeEndpoint | None
 
 
-@group.operation("POST", "/api/v1/sources", access=Access.WRITE, body=NewSource, answers={201: MadeSource})
+@group.operation(
+    "POST", "/api/v1/sources", access=Access.WRITE, body=NewSource, answers={201: MadeSource}, is_slow=True
+)
 def create_source(call: Call[NewSource, None]) -> MadeSource:
     """Make a source, and an endpoint of its own if `relayUrl` is given."""
     source, endpoint = call.provisioning.create_source(account_id=call.account_id, **call.body.given())
@@ -97,14 +100,14 @@ def get_source(call: Call[None, None], source_id: str) -> Source:
     return _shown(call, row)
 
 
-@group.operation("PATCH", _SOURCE, access=Access.WRITE, body=SourceChange, answers={200: Source})
+@group.operation("PATCH", _SOURCE, access=Access.WRITE, body=SourceChange, answers={200: Source}, errors=(409,))
 def update_source(call: Call[SourceChange, None], source_id: str) -> Source:
     """Rename a source, or enable or disable it."""
     changed = call.provisioning.update_source(account_id=call.account_id, source_id=source_id, **call.body.given())
     return _shown(call, changed)
 
 
-@group.operation("DELETE", _SOURCE, access=Access.WRITE, answers={204: None})
+@group.operation("DELETE", _SOURCE, access=Access.WRITE, answers={204: None}, errors=(409,))
 def delete_source(call: Call[None, None], source_id: str) -> None:
     """Delete a source: its URL takes no webhook any more.
 
@@ -113,7 +116,9 @@ def delete_source(call: Call[None, None], source_id: str) -> None:
     call.provisioning.delete_source(account_id=call.account_id, source_id=source_id)
 
 
-@group.operation("POST", f"{_SOURCE}/rotate", access=Access.WRITE, body=NewSecrets, answers={200: Source})
+@group.operation(
+    "POST", f"{_SOURCE}/rotate", access=Access.WRITE, body=NewSecrets, answers={200: Source}, errors=(409,)
+)
 def rotate_source(call: Call[NewSecrets, None], source_id: str) -> Source:
     """Replace the secrets of a source.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -48,6 +48,34 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     stop_ts: int | None = None
 
 
+class Listed(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent of a project: since when (Unix seconds), and its status."""
+
+    agent_id: _Id
+    start_ts: int | None = None
+    status: str = ""
+
+
+class AgentPage(msgspec.Struct, frozen=True):
+    """Some agents, and where the next page begins, if there is one."""
+
+    agents: tuple[Listed, ...]
+    cursor: str | None
+
+
+class _Listing(msgspec.Struct, frozen=True):
+    list: tuple[Listed, ...] = ()
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    cursor: str | None = None
+
+
+class _Answer(msgspec.Struct, frozen=True):
+    data: _Listing
+    meta: _Meta = _Meta()
+
+
 class Agora:
     """Agents of one Agora account. The key is `<customer id>:<customer secret>`.
 
@@ -83,6 +111,34 @@ class Agora:
     def status(self, appid: str, agent_id: str) -> State:
         """How an agent is."""
         return _read(self._rest.fetch("GET", _agent(appid, agent_id)), State)
+
+    def list(
+        self,
+        appid: str,
+        *,
+        channel: str | None = None,
+        from_time: int | None = None,
+        to_time: int | None = None,
+        state: Collection[int] | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> AgentPage:
+        """The agents of a project, of all accounts that share its key: metadata only.
+
+        Times are Unix seconds, of an agent's start. Where they or `state` are None, Agora's own apply: the last two
+        hours, and agents that are running (2). `cursor` is that of the page before.
+        """
+        wish = {
+            "channel": channel,
+            "from_time": from_time,
+            "to_time": to_time,
+            "state": None if state is None else ",".join(map(str, sorted(state))),
+            "limit": limit,
+            "cursor": cursor,
+        }
+        asked = {name: value for name, value in wish.items() if value is not None}
+        found = _read(self._rest.fetch("GET", f"{_project(appid)}/agents", params=asked), _Answer)
+        return AgentPage(found.data.list, found.meta.cursor or None)
 
 
 def _project(appid: str) -> str:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -19,12 +18,37 @@ T = TypeVar("T")
 _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_FACT_CHARS)]
 
 
-@dataclass(frozen=True, slots=True)
-class WebCall:
-    """A web call that a browser may join with the token, which is a secret."""
+# Which of Retell's web clients can use the token: 2.x joins a room with it, 3.x goes through Retell's gateway.
+WebCallVersion = Literal[2, 3]
+_CREATE: Final[dict[WebCallVersion, str]] = {2: "/v2/create-web-call", 3: "/v3/create-web-call"}
 
-    call_id: str
-    access_token: str = field(repr=False)
+
+class IceServer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a browser is to be told of a STUN or TURN server; `credential` is a secret."""
+
+    urls: str | list[str]
+    username: str | None = None
+    credential: str | None = None
+
+    def __repr__(self) -> str:
+        return "<IceServer>"
+
+
+class WebCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A web call that a browser may join with the token, which is a secret.
+
+    Version 3 tells how it connects, too, and until when (Unix milliseconds); version 2 the agent's version.
+    """
+
+    call_id: _Id
+    access_token: str
+    transport: str | None = None
+    ice_servers: tuple[IceServer, ...] = ()
+    expires_at: int | None = None
+    agent_version: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<WebCall {self.call_id}>"
 
 
 class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,14 +74,6 @@ class CallPage(msgspec.Struct, frozen=True, kw_only=True):
     pagination_key: str | None = None
 
 
-class _WebCall(msgspec.Struct, frozen=True):
-    call_id: _Id
-    access_token: str
-
-    def __repr__(self) -> str:
-        return "<_WebCall>"
-
-
 class Retell:
     """Calls of one workspace. What it begins is labelled with `account_id`."""
 
@@ -71,17 +87,18 @@ class Retell:
         *,
         metadata: Mapping[str, Any] | None = None,
         dynamic_variables: Mapping[str, str] | None = None,
+        more: Mapping[str, Any] | None = None,
+        version: WebCallVersion = 3,
     ) -> WebCall:
         """Begin a web call with an agent. `metadata` and variables come back in the call's webhooks.
 
-        Raises ProviderFailed, ProviderUnavailable.
+        `more` is what else Retell's `create-web-call` takes. Raises ProviderFailed, ProviderUnavailable.
         """
         label = {ACCOUNT_LABEL: self._account_id} if self._account_id else {}
-        wish: dict[str, Any] = {"agent_id": agent_id, "metadata": {**(metadata or {}), **label}}
+        wish: dict[str, Any] = {**(more or {}), "agent_id": agent_id, "metadata": {**(metadata or {}), **label}}
         if dynamic_variables:
             wish["retell_llm_dynamic_variables"] = dict(dynamic_variables)
-        made = _read(self._rest.fetch("POST", "/v3/create-web-call", json=wish), _WebCall)
-        return WebCall(made.call_id, made.access_token)
+        return _read(self._rest.fetch("POST", _CREATE[version], json=wish), WebCall)
 
     def call(self, call_id: str) -> bytes:
         """A call as JSON, with all that was said: the caller has to hold it as Content at once.

@@ -1,9 +1,11 @@
-"""Alembic's entry: migrates on the connection that `database.migrate` has opened, inside its transaction."""
+"""Alembic's entry: migrates on the connection that `migrating.migrate` has opened, a transaction for each revision."""
 
 from alembic import context
 
 from relay.store.tables import metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata)
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=metadata, transaction_per_migration=True
+)
 with context.begin_transaction():
     context.run_migrations()

@@ -57,5 +57,6 @@ def voices(
     monkeypatch.setattr("relay.providers.rest.client._WAITS_SECONDS", (0.0, 0.0))
     voices = Voices(pointed_at(voice_settings, fake), voice_redis, fake)
     voices.execute("TRUNCATE voice_agents, workspace_webhooks")
+    voices.execute("UPDATE templates SET agent_id = NULL")  # the fake gives the same ids again
     yield voices
     voices.database.close()

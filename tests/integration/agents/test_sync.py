@@ -53,7 +53,7 @@ def test_makes_the_agent_of_a_new_template(voices: Voices, fake: FakeElevenLabs)
     assert state.agent_id is not None
     assert voices.at_provider() == ONE_OF_EACH
     agent = fake.workspace.agents[state.agent_id]
-    assert agent["tags"] == [f"switchhook:{template.account_id}:{template.id}", "pilot"]
+    assert agent["tags"] == [voices.marker(template), "pilot"]
     assert agent["conversation_config"]["agent"]["prompt"]["tool_ids"] == list(fake.workspace.tools)
     hooks = agent["platform_settings"]["workspace_overrides"]["webhooks"]
     assert [hooks["post_call_webhook_id"]] == list(fake.workspace.webhooks)
@@ -190,7 +190,7 @@ def test_of_several_agents_that_were_left_one_stays(voices: Voices, fake: FakeEl
     template = voices.create()
     fake.fail_next(500, times=3)
     voices.step(template)
-    tag = f"switchhook:{template.account_id}:{template.id}"
+    tag = voices.marker(template)
     left, _, other = fake.add_agent(tags=[tag]), fake.add_agent(tags=[tag]), fake.add_agent(tags=[f"{tag}0"])
 
     assert voices.step(template).agent_id == left
@@ -329,6 +329,65 @@ def test_a_template_that_is_deleted_while_its_agent_is_made_leaves_none(voices: 
 
     assert voices.step(template).status == "removed"
     assert voices.at_provider() == (0, 0, 1)
+
+
+def _made_late(voices: Voices, fake: FakeElevenLabs) -> tuple[Owned, Callable[[], str]]:
+    """A template whose agent was asked for in vain, and what has that agent appear after all."""
+    template = voices.create()
+    fake.fail_next(DROPPED, on=CREATE)
+    assert voices.step(template).status == "pending"
+    return template, lambda: fake.add_agent(tags=[voices.marker(template)])
+
+
+def test_an_agent_that_appears_after_its_template_was_deleted_is_removed(voices: Voices, fake: FakeElevenLabs) -> None:
+    """The answer was lost and the provider was slow: it is looked for once more before it is taken for gone."""
+    template, appear = _made_late(voices, fake)
+    voices.delete(template)
+    assert voices.step(template).status == "removing"
+    left = voices.row(template).next_attempt_at - datetime.now(UTC)
+    assert timedelta(minutes=9) < left <= timedelta(minutes=10)
+    appear()
+
+    voices.pass_waits()
+    assert voices.sync.due(10) == 1
+
+    assert (voices.at_provider()[0], voices.row(template).status) == (0, "removing")
+    voices.settle()
+    assert voices.sync.due(10) == 1
+    assert (voices.row(template).status, voices.sync.due(10)) == ("removed", 0)
+
+
+def test_an_agent_that_appears_when_the_customer_has_brought_another_goes_with_the_template(
+    voices: Voices, fake: FakeElevenLabs
+) -> None:
+    """What they brought is ready at once; what came late is looked for when the template is deleted."""
+    template, appear = _made_late(voices, fake)
+    theirs = fake.add_agent()
+    voices.change(template, agent_id=theirs)
+    assert voices.step(template).status == "synced"
+    appear()
+
+    voices.settle()
+    voices.delete(template)
+
+    assert voices.step(template).status == "removed"
+    assert list(fake.workspace.agents) == [theirs]
+
+
+@pytest.mark.parametrize("status", [400, 200])
+def test_what_the_provider_has_answered_is_not_looked_for_again(
+    voices: Voices, fake: FakeElevenLabs, status: int
+) -> None:
+    """Refused or made: nothing can appear later."""
+    template = voices.create()
+    if status != 200:
+        fake.fail_next(status, on=CREATE)
+    voices.step(template)
+
+    voices.delete(template)
+
+    assert voices.step(template).status == "removed"
+    assert fake.workspace.agents == {}
 
 
 def test_a_template_that_is_changed_while_its_agent_is_made_is_followed(voices: Voices, fake: FakeElevenLabs) -> None:

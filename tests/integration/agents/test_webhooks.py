@@ -8,7 +8,7 @@ import pytest
 
 from relay.agents.webhooks import WorkspaceWebhooks
 from relay.errors import ProviderUnavailable
-from relay.store import sources, workspace_webhooks
+from relay.store import audit, sources, workspace_webhooks
 from tests.fakes.elevenlabs import DROPPED, FakeElevenLabs
 from tests.integration.agents.voices import Voices, once, pointed_at
 
@@ -32,7 +32,26 @@ def test_makes_a_webhook_that_posts_to_a_source_of_the_account(voices: Voices, f
     assert source.secrets == (webhook["secret"],)
     mirrored = voices.mirror.get(account_id)
     assert mirrored is not None
-    assert [one.secrets for one in mirrored.sources] == [source.secrets]
+    assert [(one.secrets, one.managed) for one in mirrored.sources] == [(source.secrets, True)]
+
+
+def test_making_it_is_audited(voices: Voices, fake: FakeElevenLabs) -> None:
+    """The source and each secret that it gets, as upkeep's; looking for it is not."""
+    account_id = voices.account()
+    for _ in range(2):
+        _ensure(voices, account_id)
+    fake.workspace.webhooks.clear()
+    _ensure(voices, account_id)
+
+    source = voices.source(account_id)
+    with voices.database.begin() as connection:
+        rows = audit.page(connection, account_id=account_id)
+    assert [(row.actor, row.action, row.object_id) for row in reversed(rows)] == [
+        ("upkeep", "source.created", source.id),
+        ("upkeep", "source.rotated", source.id),
+        ("upkeep", "source.rotated", source.id),
+    ]
+    assert len({row.after_sha256 for row in rows}) == 1
 
 
 def test_makes_it_once(voices: Voices, fake: FakeElevenLabs) -> None:
@@ -145,7 +164,7 @@ def test_waits_for_a_process_that_is_making_it(
     monkeypatch.setattr("relay.agents.webhooks._WAIT_SECONDS", 0.0)
     account_id = voices.account()
     with voices.database.begin() as connection:
-        reserved = workspace_webhooks.reserve(
+        reserved, _ = workspace_webhooks.reserve(
             connection, voices.ring, account_id=account_id, provider="elevenlabs", name="ElevenLabs"
         )
         workspace_webhooks.take(connection, reserved.source_id)

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from relay.agents.clients import Clients
 from relay.agents.sync import AgentState, Sync
+from relay.agents.tools import markers
 from relay.connections import postgres_engine
 from relay.directory import Mirror
 from relay.sealing import KeyRing
@@ -40,8 +41,6 @@ class Voices:
 
     def __init__(self, settings: Settings, client: redis.Redis, fake: FakeElevenLabs) -> None:
         self.fake = fake
-        self.ring = KeyRing(settings.keys)
-        self.mirror = Mirror(client, self.ring)
         self.database = Database(postgres_engine(settings))
         self._client = client
         self.use(settings)
@@ -49,6 +48,8 @@ class Voices:
     def use(self, settings: Settings) -> None:
         """Go on with other settings, as after a restart."""
         self.settings = settings
+        self.ring = KeyRing(settings.keys)
+        self.mirror = Mirror(self._client, self.ring)
         clients = Clients(settings, self.database, self.ring)
         self.sync = Sync(settings, self.database, self.ring, self.mirror, clients)
 
@@ -102,6 +103,10 @@ class Voices:
         assert row is not None
         return row
 
+    def marker(self, template: Owned) -> str:
+        """The tag by which its agents are found again."""
+        return markers(self.ring, template.account_id, template.id)[0]
+
     def stored(self, template: Owned) -> Template:
         """The template."""
         key: dict[str, Any] = {"account_id": template.account_id, "template_id": template.id}
@@ -127,6 +132,10 @@ class Voices:
     def pass_waits(self) -> None:
         """Whatever waits for its next attempt is due."""
         self.execute("UPDATE voice_agents SET next_attempt_at = now()")
+
+    def settle(self) -> None:
+        """What was asked of the provider so far is so long ago that it has appeared by now, or never will."""
+        self.execute("UPDATE voice_agents SET asked_at = asked_at - interval '1 hour', next_attempt_at = now()")
 
     def at_provider(self) -> tuple[int, int, int]:
         """How many agents, tools and webhooks there are."""

@@ -22,6 +22,7 @@ from relay.store import tables
 from relay.store.database import Database
 from tests.fakes.agora import FakeAgora, faking_agora
 from tests.fakes.elevenlabs import KEY, FakeElevenLabs, fake_elevenlabs
+from tests.fakes.retell import FakeRetell, fake_retell
 from tests.integration.api.conftest import Api, Customer
 from tests.integration.api.requests import OPERATIONS, body_of, fields_of, headers_of, path_of
 from workers.charge import ChargeLane
@@ -37,10 +38,11 @@ _numbers = itertools.count(1)
 
 @dataclass(frozen=True, slots=True)
 class Fakes:
-    """The providers, as far as there are fakes of them."""
+    """The providers."""
 
     elevenlabs: FakeElevenLabs
     agora: FakeAgora
+    retell: FakeRetell
 
     def reached_by(self, settings: Settings) -> Settings:
         """Settings that lead to them; nobody counts the requests of the API."""
@@ -49,19 +51,19 @@ class Fakes:
             requests_per_minute=1_000_000,
             elevenlabs=ProviderAccess(base_url=self.elevenlabs.url, api_key=KEY),
             agora=ProviderAccess(base_url=self.agora.url, api_key="customer:secret"),
-            retell=ProviderAccess(base_url="http://127.0.0.1:9"),
+            retell=ProviderAccess(base_url=self.retell.url, api_key=self.retell.key),
         )
 
     def asked(self) -> int:
         """How many requests they have had."""
-        return len(self.elevenlabs.requests) + len(self.agora.requests)
+        return sum(len(fake.requests) for fake in (self.elevenlabs, self.agora, self.retell))
 
 
 @contextmanager
 def fake_providers() -> Iterator[Fakes]:
     """Them, for as long as the block runs."""
-    with fake_elevenlabs() as elevenlabs, faking_agora() as agora:
-        yield Fakes(elevenlabs, agora)
+    with fake_elevenlabs() as elevenlabs, faking_agora() as agora, fake_retell() as retell:
+        yield Fakes(elevenlabs, agora, retell)
 
 
 @contextmanager
@@ -182,8 +184,23 @@ def a_rate_card(api: Api, owner: Customer) -> Ids:
 
 def an_agora_agent(api: Api, owner: Customer) -> Ids:
     """An agent that has joined a channel at Agora."""
+    api.grant("agora", APPID, to=owner)
     made = _like_its_example(api, owner, f"POST {AGORA}/join", name=f"agent_{next(_numbers)}")
     return {"appid": APPID, "agent_id": made["agent_id"]}
+
+
+def a_template_of_retell(api: Api, owner: Customer) -> Ids:
+    """A template with an agent at Retell."""
+    wish = {"provider": "retell", "agentId": f"agent_{owner.id}_{next(_numbers)}"}
+    api.grant("retell", wish["agentId"], to=owner)
+    made = _like_its_example(api, owner, "POST /api/convagents/templates", clientWebhookUrl=HOOK, **wish)
+    return {"template_id": str(made["data"]["id"]), "agent_id": wish["agentId"]}
+
+
+def a_web_call(api: Api, owner: Customer) -> Ids:
+    """A web call that was begun at Retell."""
+    agent_id = a_template_of_retell(api, owner)["agent_id"]
+    return {"call_id": _like_its_example(api, owner, "POST /v3/create-web-call", agent_id=agent_id)["call_id"]}
 
 
 MAKERS: Mapping[str, Callable[[Api, Customer], Ids]] = {
@@ -196,6 +213,7 @@ MAKERS: Mapping[str, Callable[[Api, Customer], Ids]] = {
     "/api/convagents/templates/": a_template,
     "/api/convagents/sessions/": a_started_session,
     "/v1/conversations/": a_conversation,
+    "/v2/get-call/": a_web_call,
     AGORA: an_agora_agent,
 }
 
@@ -238,6 +256,8 @@ INSIDE = (
     Inside("POST /api/agents/signed-url", a_conversation, "agentId", "agent_id"),
     Inside("GET /v1/convai/conversation/get-signed-url", a_conversation, "agent_id", "agent_id"),
     Inside("GET /v1/convai/conversation/get_signed_url", a_conversation, "agent_id", "agent_id"),
+    Inside("POST /v3/create-web-call", a_template_of_retell, "agent_id", "agent_id"),
+    Inside("POST /v2/create-web-call", a_template_of_retell, "agent_id", "agent_id"),
 )
 
 
@@ -255,6 +275,8 @@ def known_to(api: Api, operation: Operation) -> Known:
     urls = {name: HOOK for name in URLS if operation.body is not None and name in fields_of(operation.body)}
     if operation.access is Access.OPERATE:
         return Known({"account_id": api.account.id})
+    if key == f"POST {AGORA}/join":
+        api.grant("agora", APPID)
     if "<" in operation.path:
         return Known(maker_of(operation)(api, api.account), named=urls)
     inside = next((one for one in INSIDE if one.key == key), None)

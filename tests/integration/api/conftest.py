@@ -5,24 +5,29 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 import redis
-from flask import Flask
+from flask import Flask, request
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from relay.api.core.gates import Gates
 from relay.connections import postgres_engine
 from relay.connections import redis_client as connect_redis
+from relay.delivery.guard import resolve_checked
 from relay.demo.embedded import EmbeddedPostgres, EmbeddedRedis
 from relay.directory import Mirror
+from relay.providers.rest.client import Rest
+from relay.provisioning import changes
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import accounts
 from relay.store.database import Database
-from relay.web import SERVICES, create_app
+from relay.web import close, create_app
 
 OPERATOR_KEY = "op_" + "k" * 40
 
@@ -78,6 +83,11 @@ class Api:
         """DELETE."""
         return self.call("DELETE", path, **options)
 
+    def grant(self, provider: str, object_id: str, *, to: Customer | None = None) -> None:
+        """Have the operator let an account (its own unless another is given) use an agent, or a project of Agora."""
+        path = f"/api/v1/accounts/{(to or self.account).id}/grants/{provider}/{object_id}"
+        assert self.put(path, key=self.operator_key).status_code == 200
+
 
 @pytest.fixture(scope="module")
 def api_settings(
@@ -122,7 +132,37 @@ def api_app(api_settings: Settings, api_redis: redis.Redis) -> Iterator[Flask]:
     """The application."""
     app = create_app(api_settings)
     yield app
-    app.extensions[SERVICES].database.close()
+    close(app)
+
+
+@pytest.fixture(autouse=True)
+def _others_are_waited_for_behind_the_gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Every operation that calls a provider, or looks at the URL of a customer, is declared as one that may be slow."""
+    inside: list[bool] = []
+    undeclared: list[str] = []
+    admitted, fetch, resolve = Gates.admitted, Rest.fetch, resolve_checked
+
+    @contextmanager
+    def noted(gates: Gates, account_id: str, *, is_slow: bool) -> Iterator[None]:
+        inside.append(is_slow)
+        try:
+            with admitted(gates, account_id, is_slow=is_slow):
+                yield
+        finally:
+            inside.pop()
+
+    def waited_for(what: Any) -> Any:
+        def called(*given: Any, **options: Any) -> Any:
+            undeclared.extend(request.path for is_slow in inside[-1:] if not is_slow)
+            return what(*given, **options)
+
+        return called
+
+    monkeypatch.setattr(Gates, "admitted", noted)
+    monkeypatch.setattr(Rest, "fetch", waited_for(fetch))
+    monkeypatch.setattr(changes, "resolve_checked", waited_for(resolve))
+    yield
+    assert undeclared == [], "declare it as is_slow"
 
 
 @pytest.fixture

@@ -24,12 +24,13 @@ def create(api: Api, **body: Any) -> dict[str, Any]:
 def test_makes_an_account_whose_key_works(api: Api) -> None:
     """The key is shown once: it opens the account, and no other answer has it."""
     made = create(api, name="Acme", quotaBytes=4096)
-    assert made.keys() == {"id", "name", "currency", "quotaBytes", "createdAt", "apiKey"}
+    assert made.keys() == {"id", "name", "currency", "quotaBytes", "createdAt", "keyId", "apiKey"}
     keys = api.get("/api/v1/keys", key=made["apiKey"]).get_json()["data"]
-    assert [(key["permissions"], made["apiKey"].startswith(key["prefix"])) for key in keys] == [("write", True)]
+    assert [(key["id"], key["permissions"]) for key in keys] == [(made["keyId"], "write")]
+    assert made["apiKey"].startswith(keys[0]["prefix"])
 
     shown = api.get(f"/api/v1/accounts/{made['id']}", key=api.operator_key).get_json()
-    assert shown == {name: value for name, value in made.items() if name != "apiKey"}
+    assert shown == {name: value for name, value in made.items() if name not in ("keyId", "apiKey")}
     assert (shown["name"], shown["quotaBytes"], shown["currency"]) == ("Acme", 4096, None)
 
 

@@ -18,7 +18,7 @@ from relay.sealing import KeyRing
 from relay.settings import ProviderAccess, Settings
 from relay.store import provider_keys, sessions
 from relay.store.sessions import Session
-from relay.web import create_app
+from relay.web import close, create_app
 from tests.customers import Customers
 from tests.fakes.agora import FakeAgora, faking_agora
 from tests.integration.api.conftest import Api, Customer
@@ -26,6 +26,7 @@ from tests.payloads import agora_headers, agora_notification
 
 BASE = "/api/conversational-ai-agent/v2/projects"
 APPID = "0123456789abcdef0123456789abcdef"
+ANOTHER_APPID = "f" * 32
 OURS = "Basic " + base64.b64encode(b"customer:secret").decode()
 
 
@@ -48,6 +49,15 @@ def agora(agora_server: FakeAgora) -> FakeAgora:
 def api_settings(api_settings: Settings, agora_server: FakeAgora) -> Settings:
     """With Agora's address, and credentials of ours."""
     return replace(api_settings, agora=ProviderAccess(base_url=agora_server.url, api_key="customer:secret"))
+
+
+@pytest.fixture
+def api(api: Api) -> Api:
+    """The API, where both accounts may use two projects with our key."""
+    for appid in (APPID, ANOTHER_APPID):
+        for customer in (api.account, api.other):
+            api.grant("agora", appid, to=customer)
+    return api
 
 
 def wish(name: str = "unique_name", **properties: Any) -> dict[str, Any]:
@@ -287,7 +297,7 @@ def test_a_name_is_taken_while_its_agent_is_live(api: Api, agora: FakeAgora) -> 
     assert (answer.status_code, answer.get_json()["reason"]) == (409, "TaskConflict")
     assert len(agora.requests) == before
     assert len(all_sessions(api)) == 1
-    join(api, "ann", appid="f" * 32)
+    join(api, "ann", appid=ANOTHER_APPID)
     join(api, "bob")
     assert call(api, "POST", f"{APPID}/agents/{agent_id}/leave").status_code == 200
     assert join(api, "ann") != agent_id
@@ -356,7 +366,9 @@ def test_an_agent_that_agora_does_not_take_is_a_failed_session(
 def test_without_credentials_nothing_is_begun(api: Api, api_settings: Settings, agora: FakeAgora) -> None:
     """The operator set none, and the account has stored none."""
     settings = replace(api_settings, agora=ProviderAccess(base_url=agora.url))
-    answer = call(replace(api, client=create_app(settings).test_client()), "POST", f"{APPID}/join", wish())
+    app = create_app(settings)
+    answer = call(replace(api, client=app.test_client()), "POST", f"{APPID}/join", wish())
+    close(app)
     assert (answer.status_code, answer.get_json()["reason"]) == (409, "ServiceNotEnabled")
     assert all_sessions(api) == []
 
@@ -455,7 +467,7 @@ def test_lists_the_accounts_own_agents(api: Api, agora: FakeAgora) -> None:
     """Those that run unless others are asked for, newest first, in pages."""
     first, second, third = (join(api, name, channel=f"c-{name}") for name in ("one", "two", "three"))
     join(api, "four", by=api.other)
-    join(api, "five", appid="f" * 32)
+    join(api, "five", appid=ANOTHER_APPID)
     call(api, "POST", f"{APPID}/agents/{first}/leave")
 
     def listed(**query: Any) -> Any:

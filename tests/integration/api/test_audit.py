@@ -50,6 +50,19 @@ def test_tells_what_was_before_and_after(api: Api) -> None:
     assert abs(datetime.now(UTC) - datetime.fromisoformat(updated["at"])) < timedelta(minutes=1)
 
 
+def test_that_a_key_was_used_is_no_change_of_it(api: Api) -> None:
+    """Its digests are without `lastUsedAt`, so that an answer finds them before and after the first use."""
+    made = api.post("/api/v1/keys", {"permissions": "read", "name": "dashboard"}).get_json()
+    api.get("/api/v1/endpoints", key=made["key"])
+    (listed,) = [one for one in api.get("/api/v1/keys").get_json()["data"] if one["id"] == made["id"]]
+    api.delete(f"/api/v1/keys/{made['id']}")
+    (revoked,) = [one for one in api.get("/api/v1/keys").get_json()["data"] if one["id"] == made["id"]]
+    assert listed.pop("lastUsedAt") is not None
+    revoked.pop("lastUsedAt")
+    last, first = changes(api, objectId=made["id"])
+    assert (first["after"], last["before"], last["after"]) == (digest(listed), digest(listed), digest(revoked))
+
+
 def test_a_secret_shows_in_the_action_alone(api: Api) -> None:
     """That it changed is known; no digest is of it."""
     source = api.post("/api/v1/sources", {"provider": "retell", "secrets": ["one"]}).get_json()["id"]

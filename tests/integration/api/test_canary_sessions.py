@@ -7,11 +7,12 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from werkzeug.test import TestResponse
 
+from relay.errors import Unavailable
 from relay.outbox import Outbox
 from relay.outbox.outcomes import OutcomeReader
 from relay.settings import ProviderAccess, Settings
@@ -28,11 +29,24 @@ TEMPLATES = "/api/convagents/templates"
 PATH = "/api/convagents/sessions"
 MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 SHORTEST = {"name": "T", "type": "conversation", "systemPrompt": "Be kind."}
-WEB_CALL = {"call_id": "call_of_retell", "access_token": "token_of_retell", "call_status": "registered"}
-CHANNEL = {
+WEB_CALL = {
+    "call_id": "call_of_retell",
+    "access_token": "token_of_retell",
+    "transport": "gateway",
+    "ice_servers": [{"urls": "stun:stun.example:3478"}],
+    "expires_at": 1_800_000_000_000,
+}
+CHANNEL: dict[str, Any] = {
     "appid": "0123456789abcdef0123456789abcdef",
     "name": "unique_name",
-    "properties": {"channel": "c", "token": "t", "agent_rtc_uid": "1", "remote_rtc_uids": ["*"]},
+    "properties": {
+        "channel": "c",
+        "token": "t",
+        "agent_rtc_uid": "1",
+        "remote_rtc_uids": ["*"],
+        "llm": {"url": "https://llm.example/v1"},
+        "tts": {"vendor": "microsoft", "params": {"key": "k", "region": "eastus", "voice_name": "v"}},
+    },
 }
 
 
@@ -70,7 +84,11 @@ def api_settings(api_settings: Settings, eleven: FakeElevenLabs, retell: Answeri
 
 
 def a_template(api: Api, **fields: Any) -> dict[str, Any]:
-    """A template of the account."""
+    """A template of the account, to which is granted what it needs at its provider."""
+    if "agentId" in fields:
+        api.grant(fields["provider"], fields["agentId"])
+    if fields.get("provider") == "agora":
+        api.grant("agora", CHANNEL["appid"])
     answer = api.post(TEMPLATES, SHORTEST | fields)
     assert answer.status_code == 201, answer.get_data(as_text=True)
     made: dict[str, Any] = answer.get_json()["data"]
@@ -207,6 +225,7 @@ def test_starts_a_web_call_at_retell(api: Api, retell: Answering) -> None:
     template = a_template(api, provider="retell", agentId="agent_of_retell")
     data = start(api, template["id"])
     assert (data["signedUrl"], data["callId"], data["accessToken"]) == (None, "call_of_retell", "token_of_retell")
+    assert (data["transport"], data["iceServers"]) == ("gateway", WEB_CALL["ice_servers"])
     asked = json.loads(retell.asked[-1].body)
     named = {"canary_session_id": str(data["session"]["id"])}
     assert (asked["agent_id"], asked["retell_llm_dynamic_variables"]) == ("agent_of_retell", named)
@@ -225,6 +244,55 @@ def test_has_an_agent_join_at_agora(api: Api, agora: FakeAgora) -> None:
     assert agent.labels["switchhook_session"] == str(data["session"]["id"])
     one = api.get(f"{PATH}/{data['session']['id']}").get_json()["data"]["session"]
     assert (one["templateId"], one["conversationId"], one["metadata"]) == (template["id"], agent.agent_id, {"k": "v"})
+
+
+def test_an_agent_that_joined_is_answered_though_postgres_went_away(
+    api: Api, agora: FakeAgora, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is there and will be charged by its label: whoever steers it has to know its id."""
+    template = a_template(api, provider="agora")
+
+    def away(*_: Any, **__: Any) -> NoReturn:
+        raise Unavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions, "begun", away)
+        patch.setattr(sessions, "get", away)
+        data = start(api, template["id"], agora={**CHANNEL, "name": "answered"})
+    assert data["agent"]["agentId"] in agora.agents
+    [listed] = api.get(PATH).get_json()["data"]
+    assert (data["session"]["id"], data["session"]["status"]) == (listed["id"], "pending")
+
+
+def test_an_agent_of_agora_is_told_what_its_template_says(api: Api, agora: FakeAgora) -> None:
+    """Prompt and greeting, unless the session brings its own."""
+    template = a_template(api, provider="agora", firstMessage="Hello!")
+    own = {**CHANNEL["properties"], "llm": {"url": "https://llm.example/v1", "greeting_message": "Good day."}}
+    told = []
+    for number, properties in enumerate((CHANNEL["properties"], own)):
+        channel = {**CHANNEL, "name": f"told_{number}", "properties": properties}
+        llm = agora.agents[start(api, template["id"], agora=channel)["agent"]["agentId"]].properties["llm"]
+        told.append((llm["url"], llm["system_messages"], llm["greeting_message"]))
+    prompt = [{"role": "system", "content": "Be kind."}]
+    assert told == [
+        ("https://llm.example/v1", prompt, "Hello!"),
+        ("https://llm.example/v1", prompt, "Good day."),
+    ]
+
+
+@pytest.mark.parametrize("absent", ["llm", "tts"])
+def test_a_channel_without_what_agora_requires_is_refused(api: Api, agora: FakeAgora, absent: str) -> None:
+    """Before Agora is asked, and by name; a preset brings it along."""
+    template = a_template(api, provider="agora")
+    properties = {name: value for name, value in CHANNEL["properties"].items() if name != absent}
+    asked = len(agora.requests)
+    answer = api.post(PATH, {"templateId": template["id"], "agora": {**CHANNEL, "properties": properties}})
+    assert answer.status_code == 400
+    (issue,) = answer.get_json()["details"]["issues"]
+    assert (issue["path"], f"properties.{absent}" in issue["message"]) == ("agora", True)
+    assert (len(agora.requests), api.get(PATH).get_json()["data"]) == (asked, [])
+    prepared = {**CHANNEL, "name": f"prepared_{absent}", "preset": "a_preset", "properties": properties}
+    assert start(api, template["id"], agora=prepared)["agent"]["status"] == "RUNNING"
 
 
 def test_only_a_template_of_agora_is_started_with_a_channel(api: Api) -> None:

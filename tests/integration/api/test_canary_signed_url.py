@@ -49,6 +49,8 @@ def served(api_app: Flask) -> Iterator[str]:
 
 def a_template(api: Api, *, key: str | None = None, **fields: Any) -> dict[str, Any]:
     """A template of the account, or of the one whose key it is."""
+    if "agentId" in fields:
+        api.grant(fields.get("provider", "elevenlabs"), fields["agentId"])
     made: dict[str, Any] = api.post("/api/convagents/templates", SHORTEST | fields, key=key).get_json()["data"]
     return made
 

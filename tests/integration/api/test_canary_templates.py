@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
 
 from relay.sealing import KeyRing
 from relay.settings import ProviderAccess, Settings
-from relay.store import audit, rate_cards, templates
+from relay.store import audit, rate_cards, template_pages, templates
 from relay.store.database import Database
 from tests.fakes.elevenlabs import KEY, FakeElevenLabs, fake_elevenlabs
 from tests.integration.api.conftest import Api
@@ -107,9 +108,43 @@ def test_is_read_as_it_was_made(api: Api) -> None:
     one = api.get(f"{PATH}/{made['id']}")
     assert one.get_json() == {"success": True, "data": {"template": shown}}
     every = api.get(PATH)
-    assert every.get_json() == {"success": True, "data": [shown]}
+    assert every.get_json() == {"success": True, "data": [shown], "nextCursor": None}
     assert "hush" not in one.get_data(as_text=True) + every.get_data(as_text=True)
     assert made["signingSecret"] not in every.get_data(as_text=True)
+
+
+def test_templates_are_listed_a_page_at_a_time(api: Api) -> None:
+    """In the order they were made; each once, also when some are made and deleted meanwhile."""
+    made = [make(api)["id"] for _ in range(5)]
+    first = api.get(PATH, query_string={"limit": 2}).get_json()
+    assert api.delete(f"{PATH}/{made[1]}").status_code == 200
+    made.append(make(api)["id"])
+    second = api.get(PATH, query_string={"limit": 2, "cursor": first["nextCursor"]}).get_json()
+    third = api.get(PATH, query_string={"limit": 2, "cursor": second["nextCursor"]}).get_json()
+    assert [[one["id"] for one in page["data"]] for page in (first, second, third)] == [made[:2], made[2:4], made[4:]]
+    assert third["nextCursor"] is None
+    assert api.get(PATH, query_string={"cursor": first["nextCursor"]}, key=api.other.key).get_json()["data"] == []
+
+
+@pytest.mark.parametrize("query", [{"limit": 0}, {"limit": 101}, {"limit": "x"}, {"cursor": "x"}, {"page": 2}])
+def test_a_page_of_templates_that_makes_no_sense_is_refused(api: Api, query: dict[str, Any]) -> None:
+    """By its field."""
+    answer = api.get(PATH, query_string=query)
+    assert answer.status_code == 400
+    assert [issue["path"] for issue in answer.get_json()["details"]["issues"]] == list(query)
+
+
+def test_large_templates_end_a_page_sooner(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However large, there is one on each page at least, and nobody gets all of them at once."""
+    made = [make(api, provider="agora", systemPrompt="p" * 10_000)["id"] for _ in range(3)]
+    page = template_pages.page
+    for most_bytes, on_first in ((1, 1), (10_000, 1), (15_000, 2), (100_000, 3)):
+        monkeypatch.setattr(template_pages, "page", partial(page, most_bytes=most_bytes))
+        first = api.get(PATH).get_json()
+        assert [one["id"] for one in first["data"]] == made[:on_first]
+        rest = api.get(PATH, query_string={"cursor": first["nextCursor"]} if first["nextCursor"] else {"limit": 100})
+        assert (first["nextCursor"] is None) == (on_first == 3)
+        assert on_first == 3 or rest.get_json()["data"][0]["id"] == made[on_first]
 
 
 def test_a_secret_is_generated_and_shown_once(api: Api, api_database: Database) -> None:
@@ -361,6 +396,7 @@ def test_an_agent_may_be_brought_and_given_back(api: Api, eleven: FakeElevenLabs
     """It is neither changed nor deleted; one that was made for the template goes."""
     made = make(api)
     path = f"{PATH}/{made['id']}"
+    api.grant("elevenlabs", "agent_brought_1")
     brought = api.put(path, {"agentId": "agent_brought_1"}).get_json()["data"]
     assert (brought["agentId"], brought["syncStatus"]) == ("agent_brought_1", "synced")
     assert made["agentId"] not in eleven.workspace.agents
@@ -384,6 +420,7 @@ def test_an_agent_of_another_account_cannot_be_brought(api: Api) -> None:
 
 def test_an_agent_belongs_to_one_template(api: Api) -> None:
     """Its events can go to one of them only."""
+    api.grant("elevenlabs", "agent_brought_2")
     make(api, agentId="agent_brought_2")
     refused = api.post(PATH, SHORTEST | {"agentId": "agent_brought_2"})
     assert (refused.status_code, refused.get_json()["code"]) == (409, "AGENT_TAKEN")

@@ -133,7 +133,7 @@ ASSISTANT: dict[str, Any] = EXAMPLE["assistant"]
         (having(location=f"https://recordings.example.com/{'l' * 2048}"), "validation_error", "location: "),
         (having(location="ftp://recordings.example.com/a"), "target_refused", "the URL must begin with"),
         (having(location="call.wav"), "target_refused", "the URL must begin with"),
-        (having(location="https://ada:hush@recordings.example.com/a"), "target_refused", "user name"),
+        (having(location="https://ada:hush@recordings.example.com/a"), "target_refused", "location: the URL must not"),
         (having(location="https://10.0.0.1/a.wav"), "target_refused", "not a public address"),
         (having(location="https://169.254.169.254/latest"), "target_refused", "not a public address"),
     ],

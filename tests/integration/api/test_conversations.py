@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -13,11 +15,13 @@ from relay.agents.clients import Clients
 from relay.agents.sync import Sync
 from relay.api.conversations.models import NOT_KEPT
 from relay.directory import Mirror
-from relay.errors import ProviderNotConfigured
+from relay.directory.conversations import Conversations
+from relay.errors import ProviderNotConfigured, Unavailable
 from relay.outbox import Outbox
 from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import ProviderAccess, Settings
+from relay.store import accounts, sessions
 from tests.fakes.elevenlabs import KEY, FakeElevenLabs, fake_elevenlabs
 from tests.integration.api.conftest import Api
 
@@ -286,6 +290,23 @@ def test_what_fails_at_the_provider_leaves_nothing_behind(
     create(api)
 
 
+def test_what_the_ingress_cannot_be_told_leaves_nothing_behind(
+    api: Api, elevenlabs: FakeElevenLabs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis went away at the last step: the session was never there, and is not pending for a day."""
+
+    def away(*_: Any, **__: Any) -> NoReturn:
+        raise Unavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Conversations, "remember", away)
+        assert api.post("/v1/conversations/create", WANTED).status_code == 503
+    assert elevenlabs.workspace.agents == {}
+    with api.database.begin() as connection:
+        assert sessions.page(connection, account_id=api.account.id) == []
+    create(api)
+
+
 def test_agent_that_was_made_without_an_answer_is_removed_later(
     api: Api, elevenlabs: FakeElevenLabs, sync: Sync
 ) -> None:
@@ -406,6 +427,40 @@ def test_stream_says_that_it_is_not_built_yet(api: Api, elevenlabs: FakeElevenLa
     assert "signed_url" in answer.get_json()["detail"]
 
 
+def test_a_conversation_costs_one_small_key_and_no_change_of_the_account(api: Api, elevenlabs: FakeElevenLabs) -> None:
+    """Thousands a day are normal: what the account's other calls need is not written anew for each of them."""
+    create(api)  # with the first one the account gets its webhook
+    api.redis.set("sw:config:conversations", 1)
+
+    def mirrored() -> tuple[Any, ...]:
+        with api.database.begin() as connection:
+            stored = accounts.versions(connection)[api.account.id]
+        of_account = [api.redis.hget(f"sw:config:{name}", api.account.id) for name in ("accounts", "versions")]
+        return (stored, api.redis.get("sw:config:version"), *of_account)
+
+    before, keys = mirrored(), set(api.redis.keys("sw:config:*"))
+    made = create(api)
+    [key] = set(api.redis.keys("sw:config:*")) - keys
+    assert made["agent_id"].encode() in key
+    assert (api.redis.memory_usage(key) or 0) < 400
+    assert 7 * 86_400 - 60 < api.redis.ttl(key) <= 7 * 86_400
+    api.delete(f"/v1/conversations/{made['session_id']}")
+    assert api.redis.exists(key)  # for the call that may be under way
+    elevenlabs.fail_next(400, 3, on="POST /v1/convai/agents")
+    api.post("/v1/conversations/create", WANTED)
+    assert mirrored() == before
+    assert set(api.redis.keys("sw:config:*")) == {*keys, key}
+
+
+def test_another_signed_url_has_the_agent_known_for_longer(api: Api, elevenlabs: FakeElevenLabs) -> None:
+    """A call may begin with it days after the conversation was created."""
+    made = create(api)
+    [key] = [key for key in api.redis.keys("sw:config:conversation:*") if made["agent_id"].encode() in key]
+    api.redis.expire(key, 60)
+    assert api.post("/api/agents/signed-url", {"agentId": made["agent_id"]}).status_code == 200
+    assert api.redis.ttl(key) > 7 * 86_400 - 60
+
+
 def test_hidden_templates_stay_hidden(api: Api, elevenlabs: FakeElevenLabs) -> None:
     """CanaryLLM's paths know nothing of the template behind a conversation, and cannot change it."""
     create(api)
@@ -446,6 +501,22 @@ def test_changes_are_audited(api: Api, elevenlabs: FakeElevenLabs) -> None:
         (api.account.key_id, "conversation.created", number),
         (api.account.key_id, "conversation.deleted", number),
     ]
+
+
+def test_digests_are_of_what_is_answered(api: Api, elevenlabs: FakeElevenLabs) -> None:
+    """But for `turns`, which are never there: whoever kept an answer finds the change that made it."""
+    path = f"/v1/conversations/{create(api)['session_id']}"
+    first = api.get(path).get_json()
+    api.delete(path)
+    second = api.get(path).get_json()
+    deleted, created = api.get("/api/v1/audit", query_string={"objectId": first["session_id"][5:]}).get_json()["data"]
+    assert (created["after"], deleted["before"], deleted["after"]) == (digest(first), digest(first), digest(second))
+
+
+def digest(answer: dict[str, Any]) -> str:
+    """SHA-256 of a conversation as the audit has it."""
+    shown = {name: value for name, value in answer.items() if name not in ("turns", "turns_note")}
+    return hashlib.sha256(json.dumps(shown, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @pytest.mark.parametrize(

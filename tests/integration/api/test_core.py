@@ -7,7 +7,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
@@ -24,7 +24,7 @@ from relay.api.core import serving
 from relay.api.core.access import Access
 from relay.api.core.families import FAMILIES, OURS, Family
 from relay.api.core.idempotency import Idempotency, Kept
-from relay.api.core.limits import RateLimit, wait_seconds
+from relay.api.core.limits import KEYS_WORTH, RateLimit, wait_seconds
 from relay.api.core.models import Input, Output
 from relay.api.core.operations import Call, Group
 from relay.api.core.services import Services
@@ -273,6 +273,20 @@ def test_a_key_that_asks_too_often_is_told_when_to_go_on(slow: FlaskClient, api:
     assert slow.get("/api/v1/endpoints", headers=others).status_code == 200
 
 
+def test_an_account_has_a_limit_over_all_its_keys(slow: FlaskClient, api: Api) -> None:
+    """Five keys' worth, however many keys it makes; another account goes on."""
+    keys = [api.account.key, api.account.reading_key]
+    with api.database.begin() as connection:
+        keys += [accounts.create_key(connection, account_id=api.account.id).key for _ in range(18)]
+    answers = [slow.get("/api/v1/endpoints", headers={"X-API-Key": key}) for key in keys for _ in range(2)]
+    statuses = [answer.status_code for answer in answers]
+    assert statuses[: 3 * KEYS_WORTH] == [200] * 3 * KEYS_WORTH
+    # Without this limit all forty would go through; a minute that ends meanwhile lets some more.
+    assert statuses.count(429) >= 10
+    assert 1 <= int(answers[-1].headers["Retry-After"]) <= 100
+    assert slow.get("/api/v1/endpoints", headers={"X-API-Key": api.other.key}).status_code == 200
+
+
 def test_webhooks_of_providers_are_never_limited(slow: FlaskClient, api: Api) -> None:
     """They come as often as people call."""
     body = {"event": "call_analyzed", "call": {"call_id": "c", "duration_ms": 1000}}
@@ -305,12 +319,56 @@ def test_waits_until_a_request_fits(spent: int, before: int, passed: float, wait
 def test_what_was_refused_does_not_count(bench: Bench) -> None:
     """Whoever goes on asking is not let in later for it."""
     limit = RateLimit(bench.api.redis, per_minute=1)
-    caller = uuid.uuid4().hex
+    key_id, account_id = uuid.uuid4().hex, uuid.uuid4().hex
     for _ in range(20):
         with suppress(RateLimited):
-            limit.spend(caller)
-    counts: Any = [bench.api.redis.get(name) for name in bench.api.redis.scan_iter(match=f"sw:rate:{caller}:*")]
-    assert sum(int(count) for count in counts) <= 2  # two if a minute has ended meanwhile
+            limit.spend(key_id, account_id)
+    for who in (key_id, account_id):
+        counts: Any = [bench.api.redis.get(name) for name in bench.api.redis.scan_iter(match=f"sw:rate:{who}:*")]
+        assert 1 <= sum(int(count) for count in counts) <= 2  # two if a minute has ended meanwhile
+
+
+# What works at once
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_an_account_that_has_too_many_requests_under_way_is_told_to_come_again(bench: Bench, family: Family) -> None:
+    """503 at once in the family's words, with Retry-After 1; another account, and the same one afterwards, go on."""
+    account, other, where = bench.api.account, bench.api.other, f"/test/{family.name}/read"
+    gates, mine = bench.services.gates, _proof(family, account.key, account.key_id)
+    with ExitStack() as inside:
+        for _ in range(gates.accounts.each):
+            inside.enter_context(gates.accounts.passed(account.id))
+        refused = bench.client.get(where, headers=mine)
+        theirs = bench.client.get(where, headers=_proof(family, other.key, other.key_id))
+    codes = {"agora": "ServiceUnavailable", "canaryllm": "API_BUSY"}
+    assert (refused.status_code, _code(family, refused)) == (503, codes.get(family.name, "api_busy"))
+    assert refused.headers["Retry-After"] == "1"
+    assert theirs.status_code == 200
+    assert bench.client.get(where, headers=mine).status_code == 200
+
+
+def test_who_is_refused_is_not_looked_up(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Postgres that hangs would hold a thread for each; nor does it count as a request."""
+    key = bench.api.account.key
+    with ExitStack() as inside:
+        for _ in range(bench.services.gates.arrivals.each):
+            inside.enter_context(bench.services.gates.arrived(key))
+        with monkeypatch.context() as patch:
+            patch.setattr(accounts, "opened_by", None)
+            patch.setattr(RateLimit, "spend", None)
+            assert bench.send("GET", "/test/ours/read").get_json()["code"] == "api_busy"
+    assert bench.send("GET", "/test/ours/read").status_code == 200
+
+
+def test_who_is_refused_may_come_again_with_the_same_key_for_repeats(bench: Bench) -> None:
+    """Nothing was done, and nothing is remembered."""
+    gates = bench.services.gates
+    with ExitStack() as inside:
+        for _ in range(gates.accounts.each):
+            inside.enter_context(gates.accounts.passed(bench.api.account.id))
+        assert bench.note(repeat="k").status_code == 503
+    assert bench.note(repeat="k").status_code == 201
 
 
 # Repeats
@@ -518,4 +576,5 @@ def test_the_family_of_ours_is_served(bench: Bench) -> None:
         "elevenlabs",
         "canonical",
         "conversations",
+        "retell",
     }

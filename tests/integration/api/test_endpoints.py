@@ -144,6 +144,11 @@ WRONG = [
     ({"events": ["x"] * 65}, "events"),
     ({"events": ["x" * 257]}, "events.0"),
     ({"events": ["a\tb"]}, "events"),
+    ({"events": ["bad filter"]}, "events"),
+    ({"events": ["nosuch.event"]}, "events"),
+    ({"events": ["retell"]}, "events"),
+    ({"events": ["retell."]}, "events"),
+    ({"events": ["retell.a b"]}, "events"),
     ({"headers": {"Host": "x"}}, "headers"),
     ({"headers": {"X-A": "a\r\nb"}}, "headers"),
     ({"headers": {f"X-{number}": "x" for number in range(33)}}, "headers"),
@@ -192,6 +197,27 @@ def test_an_endpoint_of_nobodys_source_is_not_made(api: Api, source: str) -> Non
     theirs = api.post("/api/v1/sources", {"provider": "retell", "secrets": ["s"]}, key=api.other.key).get_json()["id"]
     assert api.post(PATH, {"url": URL, "sourceId": theirs}).status_code == 404
     assert api.get(PATH).get_json()["data"] == []
+
+
+def test_an_unknown_source_is_named(api: Api) -> None:
+    """As what is not there; another account's, and one that was deleted, are no other."""
+    source = {"provider": "retell", "secrets": ["s"]}
+    theirs = api.post("/api/v1/sources", source, key=api.other.key).get_json()["id"]
+    gone = api.post("/api/v1/sources", source).get_json()["id"]
+    api.delete(f"/api/v1/sources/{gone}")
+    for source_id in ("src_unknown", theirs, gone):
+        refused = api.post(PATH, {"url": URL, "sourceId": source_id}).get_json()
+        assert (refused["status"], refused["code"], refused["field"]) == (404, "not_found", "sourceId")
+        assert "source" in refused["detail"]
+
+
+def test_what_is_checked_late_is_told_as_what_is_checked_early(api: Api) -> None:
+    """A `validation_error` with its issues, whichever of the two it was."""
+    for body in ({"events": ["nosuch.event"]}, {"webhookSecret": "\u00e4"}, {"deadlineSeconds": 0}):
+        refused = api.post(PATH, {"url": URL, **body}).get_json()
+        (issue,) = refused["issues"]
+        assert (refused["code"], issue["path"]) == ("validation_error", next(iter(body)))
+        assert issue["message"] in refused["detail"]
 
 
 def test_changes_what_is_given(api: Api) -> None:
@@ -266,6 +292,21 @@ def test_a_test_event_of_a_templates_endpoint_is_in_the_envelope(
     assert (refused.status_code, refused.get_json()["code"]) == (409, "endpoint_of_template")
     refused = api.post(f"{PATH}/{made.endpoint.id}/rotate", {"webhookSecret": True})
     assert (refused.status_code, refused.get_json()["code"]) == (409, "endpoint_of_template")
+    rotated = api.post(f"{PATH}/{made.endpoint.id}/rotate")
+    assert "webhookSecret" not in rotated.get_json()
+    assert made.endpoint.webhook_secret not in rotated.get_data(as_text=True)
+
+
+def test_a_templates_content_is_kept_as_long_as_the_template_says(api: Api) -> None:
+    """Its endpoint cannot say otherwise; the same again, and everything else, may be given."""
+    template = {"name": "T", "type": "conversation", "provider": "agora", "systemPrompt": "x", "clientWebhookUrl": URL}
+    made = api.post("/api/convagents/templates", template | {"contentRetention": 24}).get_json()["data"]
+    path = f"{PATH}/{made['endpointId']}"
+    for hours in (0, None):
+        refused = api.patch(path, {"retentionHours": hours}).get_json()
+        assert (refused["status"], refused["code"], refused["field"]) == (409, "endpoint_of_template", "retentionHours")
+    changed = api.patch(path, {"retentionHours": 24, "deadlineSeconds": 5}).get_json()
+    assert (changed["retentionHours"], changed["deadlineSeconds"]) == (24, 5)
 
 
 def test_a_disabled_endpoint_takes_no_test(api: Api) -> None:
@@ -294,7 +335,7 @@ def test_the_old_secret_signs_beside_the_new_one(api: Api, receiver: Receiver, c
     path, old = f"{PATH}/{made['id']}", made["signingSecret"]
     rotated = api.post(f"{path}/rotate", {"overlapHours": 2}).get_json()
     new = rotated["signingSecret"]
-    assert (new != old, rotated["webhookSecret"]) == (True, made["webhookSecret"])
+    assert (new != old, "webhookSecret" in rotated) == (True, False)
     until = datetime.fromisoformat(rotated["overlapUntil"])
     assert timedelta(minutes=119) < until - datetime.now(UTC) <= timedelta(hours=2)
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from relay.providers import retell
 from relay.sealing import KeyRing
-from relay.store import sealed
+from relay.store import sealed, workspace_webhooks
 from tests.integration.api.conftest import Api
 
 SECRET = "key_of-the-workspace"
@@ -160,3 +160,46 @@ def test_sources_of_another_account_are_not_there(api: Api) -> None:
         assert api.call(method, where, body, key=api.other.key).status_code == 404
     assert api.get("/api/v1/sources", key=api.other.key).get_json()["data"] == []
     assert webhook(api, made) == 200
+
+
+def managed(api: Api) -> dict[str, Any]:
+    """The source that we made for a webhook of the account's workspace."""
+    ring = KeyRing(api.settings.keys)
+    with api.database.begin() as connection:
+        workspace_webhooks.reserve(connection, ring, account_id=api.account.id, provider="elevenlabs", name="Workspace")
+    (listed,) = api.get("/api/v1/sources").get_json()["data"]
+    found: dict[str, Any] = listed
+    return found
+
+
+@pytest.mark.parametrize(
+    ("method", "action", "body"),
+    [
+        ("POST", "/rotate", {"secrets": ["x"]}),
+        ("PATCH", "", {"enabled": False}),
+        ("PATCH", "", {"enabled": True, "name": "Mine"}),
+        ("DELETE", "", None),
+    ],
+)
+def test_a_source_that_we_made_is_not_the_accounts_to_change(
+    api: Api, method: str, action: str, body: dict[str, Any] | None
+) -> None:
+    """What its provider tells there is what calls are charged by: nothing of it changes, and no change is recorded."""
+    before = managed(api)
+    trail = api.get("/api/v1/audit").get_json()
+    answer = api.call(method, f"/api/v1/sources/{before['id']}{action}", body)
+    assert (answer.status_code, answer.get_json()["code"]) == (409, "source_managed")
+    assert api.get(f"/api/v1/sources/{before['id']}").get_json() == before
+    assert api.get("/api/v1/audit").get_json() == trail
+    hidden = api.call(method, f"/api/v1/sources/{before['id']}{action}", body, key=api.other.key)
+    assert hidden.status_code == 404
+
+
+def test_a_source_that_we_made_is_shown_as_such_and_may_be_named(api: Api) -> None:
+    """One that the account made is not."""
+    made = managed(api)
+    assert made["managed"] is True
+    assert api.patch(f"/api/v1/sources/{made['id']}", {"name": "Theirs"}).get_json()["name"] == "Theirs"
+    assert create(api)["managed"] is False
+    refused = api.post("/api/v1/sources", {"provider": "retell", "secrets": [SECRET], "managed": True})
+    assert (refused.status_code, refused.get_json()["field"]) == (400, "managed")

@@ -13,7 +13,15 @@ import pytest
 from sqlalchemy import text
 
 from billing.ledger import charge
-from relay.calls import CallEvent, Ending, Facts, derived_session_id
+from relay.calls import (
+    TRUST_KEY,
+    TRUST_PROVIDER,
+    TRUST_SOURCE,
+    CallEvent,
+    Ending,
+    Facts,
+    derived_session_id,
+)
 from relay.errors import Conflict
 from relay.sealing import KeyRing
 from relay.store import accounts, charges, rate_cards, sessions, templates
@@ -44,8 +52,9 @@ def ended(
     accepted_at_ms: int = START_MS,
     cost_usd: str | None = None,
     turns: int | None = None,
+    trust: int = TRUST_SOURCE,
 ) -> Facts:
-    """The facts of a terminal event."""
+    """The facts of a terminal event, from a source of the account's own unless its `trust` is another."""
     call = CallEvent(
         provider=provider,
         kind=kind,
@@ -66,6 +75,7 @@ def ended(
         call=call,
         session_id=session_id or derived_session_id(account_id, provider, conversation_id),
         accepted_at_ms=accepted_at_ms,
+        trust=trust,
     )
 
 
@@ -184,6 +194,48 @@ def test_any_order_of_terminal_events_gives_the_same_bill(
     assert net(ledger) == Decimal("0.101667")
     assert session.cost == Decimal("0.101667")
     assert session.charge_sequence == max(row.sequence for row in ledger if row.kind == "charge")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(4))))
+@pytest.mark.parametrize("together", [True, False])
+def test_forged_ends_never_change_what_the_provider_told(
+    database: Database, account_id: str, order: tuple[int, ...], together: bool
+) -> None:
+    """The account may sign with its own sources, secrets and keys what it likes, before, after or in one batch."""
+    events = [
+        ended(account_id, kind="call_ended", seconds="3600", trust=TRUST_PROVIDER),
+        ended(account_id, kind="call_analyzed", seconds="3601", accepted_at_ms=START_MS + 1, trust=TRUST_PROVIDER),
+        ended(account_id, kind="call_analyzed", seconds="0", accepted_at_ms=START_MS + 60_000, trust=TRUST_SOURCE),
+        ended(account_id, kind="call_analyzed", seconds="1", accepted_at_ms=START_MS + 90_000, trust=TRUST_KEY),
+    ]
+    shuffled = [events[place] for place in order]
+    for batch in [shuffled] if together else [[event] for event in shuffled]:
+        write(database, *batch)
+    (session,), ledger = rows(database, account_id)
+    assert net(ledger) == session.cost == Decimal("6.001667")
+
+
+@pytest.mark.parametrize(("trust", "cost"), [(TRUST_SOURCE, "0.151667"), (TRUST_PROVIDER, "0")])
+def test_a_bill_of_before_trust_was_written_down_is_the_providers_to_change(
+    database: Database, account_id: str, trust: int, cost: str
+) -> None:
+    """A version that knew of none has written it: then its charge is not to be had for a signature of the account's."""
+    write(database, ended(account_id, kind="call_analyzed", trust=TRUST_KEY))
+    with database.begin() as connection:
+        connection.execute(text("UPDATE sessions SET terminal_trust = NULL"))
+    later = ended(account_id, kind="call_analyzed", seconds="0", accepted_at_ms=START_MS + 1, trust=trust)
+    write(database, later)
+    assert net(rows(database, account_id)[1]) == Decimal(cost)
+
+
+def test_a_recording_is_charged_once_however_often_its_call_is_handed_in(database: Database, account_id: str) -> None:
+    """A shorter file under the same call id takes nothing back."""
+    for number, seconds in enumerate(("60", "0.001", "7200")):
+        later_ms = START_MS + number * 48 * 3_600_000
+        told = ended(account_id, kind="recording", provider="canonical", seconds=seconds, accepted_at_ms=later_ms)
+        write(database, told)
+    (session,), ledger = rows(database, account_id)
+    assert [row.amount for row in ledger] == [session.cost] == [Decimal("0.1")]
 
 
 def test_one_conversation_of_two_accounts_is_two_sessions(database: Database, account_id: str) -> None:

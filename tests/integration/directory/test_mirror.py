@@ -248,9 +248,10 @@ def test_a_configuration_opens_only_for_its_own_account(
 
 
 def test_answers_from_the_mirror_without_postgres(
-    customer: Customer, mirror: Mirror, ring: KeyRing, nowhere: Database
+    customer: Customer, mirror: Mirror, ring: KeyRing, database: Database, nowhere: Database
 ) -> None:
     """A Postgres that is away stops neither ingress nor relaying."""
+    mirror.conversations.publish_all(database)  # as upkeep has done
     inlet = customer.source("retell", relay_url=URL)
     made = customer.template(URL, agent_id="agent_1", webhook_secret="t0p-secret")
     directory = Directory(mirror, ring, nowhere)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from relay.errors import ProviderFailed, ProviderUnavailable
-from relay.providers.rest import client
+from relay.providers.rest import client, deadline
 from relay.providers.rest.client import Rest, segment
 
 SECRET: Final = "sk-the-key-itself"
@@ -193,25 +194,38 @@ def test_a_server_that_is_silent_is_left(server: Server, monkeypatch: pytest.Mon
         released.set()
 
 
-def test_a_body_that_never_ends_is_left(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("begin", "drop"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 60000\r\n\r\n", b" "),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x10" + bytes(6), b"x"),
+        (b"HTTP/1.1 200 OK\r\nX-Slow: ", b"x"),
+        (b"", b"H"),
+    ],
+    ids=["chunks", "bytes", "zipped", "headers", "status"],
+)
+def test_an_answer_that_trickles_is_left(
+    server: Server, monkeypatch: pytest.MonkeyPatch, begin: bytes, drop: bytes
+) -> None:
     """A byte now and then keeps the timeout of a read from ever coming; the whole has one of its own."""
-    monkeypatch.setattr(client, "WHOLE_SECONDS", 0.1)
     monkeypatch.setattr(client, "_TRIES_WITHIN_SECONDS", 0.0)
+    monkeypatch.setattr(deadline, "WHOLE_SECONDS", 0.2)
     gone = threading.Event()
 
     def drip(handler: Handler) -> None:
-        handler.send_response(200)
-        handler.send_header("Transfer-Encoding", "chunked")
-        handler.end_headers()
-        while not gone.wait(0.02):
-            handler.wfile.write(b"1\r\n \r\n")
+        handler.wfile.write(begin)
+        while not gone.wait(0.02) and time.monotonic() < ends_at:
+            handler.wfile.write(drop)
 
     server.next.append(drip)
+    ends_at = time.monotonic() + 5
     try:
         with pytest.raises(ProviderUnavailable):
             _rest(server).call("GET", "/v1/x")
     finally:
         gone.set()
+    assert ends_at - time.monotonic() > 3
 
 
 def test_redirects_are_not_followed(server: Server) -> None:

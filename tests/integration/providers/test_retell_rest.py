@@ -45,8 +45,8 @@ def test_a_call_is_given_as_it_was_written(fake: FakeRetell, ours: Retell) -> No
     made = ours.create_web_call("agent_1")
     fake.calls[made.call_id] |= {"transcript": "Agent: hi", "access_token": "t"}
     assert json.loads(ours.call(made.call_id))["transcript"] == "Agent: hi"
-    official = Official(api_key=KEY, base_url=fake.url)
-    assert official.call.retrieve(made.call_id).transcript == "Agent: hi"
+    with Official(api_key=KEY, base_url=fake.url) as official:
+        assert official.call.retrieve(made.call_id).transcript == "Agent: hi"
 
 
 @pytest.mark.parametrize("call_id", ["unheard", "..", "a/../b", "%2e%2e", "a?b=c"])
@@ -90,3 +90,15 @@ def test_errors_are_told_in_our_words(fake: FakeRetell, ours: Retell) -> None:
     fake.calls["odd"] = {"call_id": "odd", "start_timestamp": 1}
     with pytest.raises(ProviderFailed, match="something else than it documents"):
         ours.calls(since_ms=0)
+
+
+def test_a_web_call_is_opened_for_either_of_retells_web_clients(fake: FakeRetell, ours: Retell) -> None:
+    """3.x is told how to connect, 2.x joins a room; each token is good for its own alone. Nothing of it is shown."""
+    newer = ours.create_web_call("agent_1", more={"agent_version": "latest"})
+    assert (newer.transport, newer.expires_at) == ("gateway", 1_800_000_000_000)
+    assert [server.credential for server in newer.ice_servers] == [None, "a-secret"]
+    assert "secret" not in repr(newer.ice_servers)
+    assert fake.requests[-1].body["agent_version"] == "latest"
+    older = ours.create_web_call("agent_1", version=2)
+    assert (older.transport, older.ice_servers, older.agent_version) == (None, (), 0)
+    assert [seen.path for seen in fake.requests] == ["/v3/create-web-call", "/v2/create-web-call"]

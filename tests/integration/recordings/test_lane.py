@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -30,13 +32,14 @@ from relay.recordings.schedule import SCHEDULE
 from relay.recordings.unmeasured import Interrupted, Unmeasured
 from relay.sealing import KeyRing, open_event
 from relay.settings import Settings
-from relay.store import accounts, charges, endpoints, rate_cards, sessions
+from relay.store import accounts, charges, endpoints, rate_cards, sessions, tables
 from relay.store.database import Database
 from relay.store.sessions import Session
-from relay.telemetry import metrics
+from relay.telemetry import logs, metrics
 from workers.charge import ChargeLane
+from workers.lost import find_lost_recordings
 from workers.record import RecordLane
-from workers.recordings import RecordingLane
+from workers.recordings import LOOK_SECONDS, SLOTS, RecordingLane
 
 LOCATION = "http://127.0.0.1/call.wav?token=hush"
 MEASURED = Measured(Decimal("61.500"), "wav")
@@ -89,7 +92,13 @@ class World:
         )
         return intake.take(self.account_id, handed_in)
 
-    def lane(self, measure: Callable[[str], Measured], *, outbox: Outbox | None = None) -> RecordingLane:
+    def lane(
+        self,
+        measure: Callable[[str], Measured],
+        *,
+        outbox: Outbox | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> RecordingLane:
         """The lane of a new process."""
 
         def ring_for(accepted: Accepted) -> None:
@@ -102,6 +111,7 @@ class World:
             Admitting(self.settings, self.ring),
             measure,
             on_accepted=ring_for,
+            clock=clock,
         )
 
     def make_due(self) -> None:
@@ -431,6 +441,100 @@ def test_one_account_has_half_of_the_slots(world: World) -> None:
         thread.join()
     lane.expect()
     assert lane.step()
+
+
+def awaited(world: World, *, minutes: int = 60) -> Session:
+    """The session of a call that was handed in so long ago."""
+    lane = RecordLane(OutcomeReader(world.client, consumer="test"), world.database, on_gone=lambda *_: None)
+    lane.step()  # makes the group
+    lane.step()
+    with world.database.begin() as connection:
+        aged = tables.sessions.update().where(tables.sessions.c.account_id == world.account_id)
+        connection.execute(aged.values(created_at=datetime.now(UTC) - timedelta(minutes=minutes)))
+    return world.session()
+
+
+def test_a_recording_that_redis_has_lost_is_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """Its session has failed, with an alarm; handed in again, the call is measured and charged after all."""
+    find_lost_recordings(world.client, world.database)  # what other tests have left
+    world.hand_in()
+    assert awaited(world).status == "active"
+    world.client.flushdb()
+    logs.configure("INFO")
+    assert find_lost_recordings(world.client, world.database) == 1
+    session = world.session()
+    assert (session.status, session.failure_code, session.cost) == ("failed", "recording_lost", None)
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    told = [line for line in lines if line["event"] == "recording_lost"]
+    assert [(line["level"], line["account_id"], line["count"]) for line in told] == [("error", world.account_id, 1)]
+    assert find_lost_recordings(world.client, world.database) == 0
+
+    assert world.hand_in()
+    world.lane(Listener(MEASURED)).step()
+    session = world.session()
+    assert (session.status, session.failure_code, len(world.amounts())) == ("completed", None, 1)
+
+
+@pytest.mark.parametrize("step", ["waits", "measured", "young", "behind"])
+def test_a_recording_that_is_on_its_way_is_not_lost(world: World, step: str) -> None:
+    """It waits in its lane, for its bill, or for its record; and what is young may not be anywhere yet."""
+    find_lost_recordings(world.client, world.database)  # what other tests have left
+    world.hand_in()
+    awaited(world, minutes=5 if step == "young" else 60)
+    if step == "measured":
+        world.lane(Listener(MEASURED)).step()
+        for name in world.client.scan_iter(match="sw:event:*"):
+            if world.client.type(name) == b"string":
+                world.client.delete(name)  # what is settled is remembered for a day
+    elif step != "waits":
+        world.client.flushdb()
+    if step == "behind":
+        old = datetime.now(UTC) - timedelta(hours=1)
+        world.client.xadd(keys.OUTCOMES, {"o": b"whatever"}, id=f"{int(old.timestamp() * 1000)}-1")
+    assert find_lost_recordings(world.client, world.database) == 0
+
+
+def test_an_idle_minute_costs_redis_60_commands_at_most(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many threads wait they share their looks, and what comes is found by the next of them."""
+    asked: list[str] = []
+    is_due = world.outbox.is_due
+
+    def counted_is_due(lane: str) -> bool:
+        asked.append(lane)
+        return is_due(lane)
+
+    monkeypatch.setattr(world.outbox, "is_due", counted_is_due)
+    now = [0.0]
+    lane = world.lane(Listener(MEASURED), clock=lambda: now[0])
+    assert not lane.step()
+    before = commands(world)
+    assert not world.outbox.claim(RECORDINGS, Room(1), alone=True, content=True).units
+    claim = commands(world) - before
+    before = commands(world)
+    for tick in range(600):
+        now[0] = 100 + tick / 10
+        if tick % 16 < SLOTS:  # each thread's own tick, and its rest
+            assert not lane.step()
+    assert len(asked) >= 37
+    # And twice a minute the outbox wants a claim in any case.
+    assert commands(world) - before + 2 * claim <= 60
+    world.hand_in()
+    now[0] += LOOK_SECONDS
+    assert lane.step()
+
+
+def commands(world: World) -> int:
+    """How many commands Redis has run, this one aside."""
+    stats: Any = world.client.info("commandstats")
+    return sum(command["calls"] for name, command in stats.items() if name != "cmdstat_info")
+
+
+def test_several_threads_take_what_one_bell_rang_for(world: World) -> None:
+    """Whoever finds a call leaves the next one to the others, and not to their next tick."""
+    for number in range(3):
+        world.hand_in(f"call_{number}")
+    lane = world.lane(Listener(MEASURED), clock=lambda: 0.0)
+    assert [lane.step() for _ in range(4)] == [True, True, True, False]
 
 
 def test_addresses_are_https_unless_the_operator_says_otherwise(world: World) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, text
 
 from relay.errors import NotFound
 from relay.sealing import KeyRing, UnsealError
-from relay.store import accounts, endpoints, sources, templates
+from relay.store import accounts, endpoints, sources, template_pages, templates
 from relay.store.database import Database
 from relay.store.templates import NewTemplate
 
@@ -105,19 +105,14 @@ def test_rows_of_another_account_are_not_found(database: Database, ring: KeyRing
         assert endpoints.of_account(connection, ring, account_id=other) == []
 
 
-def test_a_source_is_found_by_its_id_while_it_takes_webhooks(
-    database: Database, ring: KeyRing, account_id: str
-) -> None:
-    """A disabled source is like none, until it is enabled again."""
+def test_a_source_that_is_enabled_again_is_as_it_was(database: Database, ring: KeyRing, account_id: str) -> None:
+    """Disabling takes nothing away but the moment."""
     with database.begin() as connection:
         source = sources.create(connection, ring, account_id=account_id, provider="retell", secrets=["a"])
-        assert sources.account_of(connection, source.id) == account_id
         disabled = sources.disable(connection, ring, account_id=account_id, source_id=source.id)
-        assert sources.account_of(connection, source.id) is None
         enabled = sources.enable(connection, ring, account_id=account_id, source_id=source.id)
 
         assert (disabled.disabled_at is None, enabled) == (False, source)
-        assert sources.account_of(connection, source.id) == account_id
         assert sources.of_account(connection, ring, account_id=account_id) == [source]
 
 
@@ -176,7 +171,7 @@ def test_a_template_comes_with_an_endpoint_that_has_its_secret(
         assert template.webhook_secret == endpoint.webhook_secret == SECRETS[3]
         assert template.client_webhook_url == endpoint.url == SECRETS[1]
         assert template.config == {"systemPrompt": "Be kind."}
-        assert templates.of_account(connection, ring, account_id=account_id) == [template]
+        assert template_pages.page(connection, ring, account_id=account_id).rows == [template]
 
 
 def test_a_template_without_url_has_a_secret_and_no_endpoint(
@@ -236,7 +231,7 @@ def test_a_deleted_template_is_not_found(database: Database, ring: KeyRing, acco
     with database.begin() as connection:
         template, _ = _new_template(connection, ring, account_id)
         templates.delete(connection, account_id=account_id, template_id=template.id)
-        assert templates.of_account(connection, ring, account_id=account_id) == []
+        assert template_pages.page(connection, ring, account_id=account_id).rows == []
         with pytest.raises(NotFound):
             templates.get(connection, ring, account_id=account_id, template_id=template.id)
         with pytest.raises(NotFound):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import traceback
+from contextlib import ExitStack, closing
 from dataclasses import replace
 
 import pytest
@@ -63,3 +65,15 @@ def test_an_unreachable_postgres_is_unavailable(settings: Settings) -> None:
 
     assert "hunter2" not in str(raised.value)
     assert raised.value.retry_after_seconds
+
+
+def test_a_pool_without_a_free_connection_is_unavailable_soon(settings: Settings) -> None:
+    """A Postgres that hangs keeps what it was asked on; nobody waits for one of those connections for long."""
+    database = Database(postgres_engine(settings, pool_size=1, wait_seconds=0.05))
+    with closing(database), ExitStack() as held:
+        for _ in range(5):  # and four more for a rush
+            held.enter_context(database.begin())
+        began = time.monotonic()
+        with pytest.raises(Unavailable), database.begin():
+            pass
+        assert time.monotonic() - began < 5

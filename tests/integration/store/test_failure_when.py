@@ -14,7 +14,8 @@ from relay.connections import postgres_engine
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import accounts, endpoints
-from relay.store.database import Database, StatementRefused, _alembic, migrate
+from relay.store.database import Database, StatementRefused
+from relay.store.migrating import _alembic, migrate
 from relay.store.snapshot import AccountConfig
 
 URL = "https://customer.example/hook"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from sqlalchemy import text
 
 from relay.connections import postgres_engine
 from relay.settings import Settings
-from relay.store.database import Database, StatementRefused, current_revision, head_revision, migrate
+from relay.store import migrating
+from relay.store.database import Database, StatementRefused
+from relay.store.migrating import current_revision, head_revision, migrate
 from relay.store.tables import metadata
+from relay.telemetry import logs
 
 # Every column that exists. A new one is added here by someone who has asked: can it hold what was said in a call?
 # Text of records is at most 256 characters; `config` and `metadata` are written by customers about their own set-up.
@@ -32,20 +36,21 @@ COLUMNS = {
     "size_bytes accepted_at",
     "ledger": "id account_id provider conversation_id kind sequence session_id template_id rate_card_id started_at "
     "duration_seconds billed_seconds unit_price exact amount currency steps created_at",
+    "provider_grants": "account_id provider object_id created_at",
     "provider_keys": "account_id provider sealed_key created_at",
     "rate_cards": "id account_id per_minute currency initial_seconds increment_seconds connect_fee free_seconds "
     "min_charge max_charge decimals rounding effective_from created_at offered",
     "sessions": "account_id id provider conversation_id template_id agent_id status started_at ended_at "
     "duration_seconds billed_seconds currency cost unrated_reason rate_card_id charge_sequence terminal_rank "
-    "terminal_ms provider_cost_usd "
+    "terminal_trust terminal_ms provider_cost_usd "
     "provider_credits livemode metadata created_at completed_at failure_code text_only deleted_at turn_count "
     "content_erased_at",
-    "sources": "id account_id provider sealed_secrets created_at disabled_at shared name deleted_at",
+    "sources": "id account_id provider sealed_secrets created_at disabled_at shared name deleted_at managed",
     "templates": "id account_id name type config agent_id provider endpoint_id sealed_secret content_retention_hours "
     "created_at updated_at deleted_at hidden rate_card_id session_id",
     "voice_agents": "account_id template_id provider agent_id leftover_id created_here status wanted synced attempts "
-    "next_attempt_at busy_until code created_at updated_at",
-    "workspace_webhooks": "source_id webhook_id busy_until created_at",
+    "next_attempt_at busy_until asked_at code created_at updated_at made_with",
+    "workspace_webhooks": "source_id webhook_id busy_until created_at look_at",
 }
 # What arrives with a webhook ends up in these, so that their text columns are bounded by the database too.
 RECORDS = ("sessions", "events", "deliveries", "attempts", "ledger")
@@ -75,7 +80,7 @@ def test_migrates_an_empty_database_to_the_newest_revision(empty_database_url: s
     migrate(_settings(empty_database_url))
 
     with database.begin() as connection:
-        assert current_revision(connection) == head_revision() == "0005"
+        assert current_revision(connection) == head_revision() == "0006"
     database.close()
 
 
@@ -84,6 +89,28 @@ def test_two_processes_may_migrate_at_once(empty_database_url: str) -> None:
     with ThreadPoolExecutor() as pool:
         runs = [pool.submit(migrate, _settings(empty_database_url)) for _ in range(3)]
         assert [run.result() for run in runs] == [None, None, None]
+
+
+def test_a_migration_does_not_queue_for_a_lock(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever came after it would wait as long; it steps back and tries again until the table is free."""
+    monkeypatch.setattr(migrating, "_LOCK_TIMEOUT", "50ms")
+    monkeypatch.setattr(migrating, "_PAUSE_SECONDS", 0.05)
+    migrate(_settings(empty_database_url))
+    postponed = threading.Event()
+    monkeypatch.setattr(logs, "warning", lambda *_, **__: postponed.set())
+    database = _database_at(empty_database_url)
+    with database.begin() as connection:
+        connection.execute(text("DROP INDEX events_conversation"))
+        connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
+    with database.begin() as reading, ThreadPoolExecutor() as pool:
+        reading.execute(text("LOCK TABLE events IN ROW EXCLUSIVE MODE"))
+        run = pool.submit(migrate, _settings(empty_database_url))
+        assert postponed.wait(10)
+        reading.rollback()
+        assert run.result() is None
+    with database.begin() as connection:
+        assert current_revision(connection) == head_revision()
+    database.close()
 
 
 def test_migrating_prints_nothing(settings: Settings, capfd: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,8 @@ from relay.outbox.outcomes import AttemptOutcome, OutcomeReader, StreamEntry, en
 from relay.queues import BILLING, RELAY
 from relay.settings import Settings
 from relay.store import accounts, charges, deliveries, rate_cards, sessions
-from relay.store.database import Database, migrate
+from relay.store.database import Database
+from relay.store.migrating import migrate
 from relay.telemetry import logs, metrics
 from workers.charge import ChargeLane
 from workers.record import RecordLane

@@ -84,6 +84,7 @@ def test_mirrors_what_a_crash_left_out_of_the_mirror(
     assert upkeep.mirror_configuration(mirror, database) == 0
     assert mirror.version(account_id) is not None
     assert mirror.disabled_endpoints() == 1
+    assert mirror.conversations.of_agent("elevenlabs", "agent_of_nobody") == {}  # known without Postgres from now on
 
 
 def test_makes_partitions_ahead_and_drops_old_records(database: Database) -> None:

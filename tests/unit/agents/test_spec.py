@@ -19,8 +19,9 @@ from elevenlabs.types import (
 from pydantic import BaseModel
 
 from relay.agents import spec
-from relay.agents.tools import client_tool_names, marker, tool_prefix, tools
+from relay.agents.tools import client_tool_names, markers, tool_prefix, tools
 from relay.providers import canaryllm
+from relay.sealing import KeyRing
 from relay.store.templates import Template
 
 NOW: Final = datetime(2026, 11, 20, tzinfo=UTC)
@@ -74,7 +75,7 @@ def _template(config: dict[str, Any] | None = None, **fields: Any) -> Template:
 
 def _agent(config: dict[str, Any] | None = None, **fields: Any) -> spec.Json:
     template = _template(config, **fields)
-    return spec.agent(template, webhook_id="webhook_1", tool_ids=["tool_1"], retention=FOUR_DAYS)
+    return spec.agent(template, marker="switchhook:1", webhook_id="webhook_1", tool_ids=["tool_1"], retention=FOUR_DAYS)
 
 
 def _at(body: spec.Json, path: str) -> Any:
@@ -93,8 +94,8 @@ PLATFORM: Final = "platform_settings"
     ("config", "path", "value"),
     [
         ({}, "name", "Intake"),
-        ({}, "tags", ["switchhook:acc_1:7"]),
-        ({"tag": "pilot"}, "tags", ["switchhook:acc_1:7", "pilot"]),
+        ({}, "tags", ["switchhook:1"]),
+        ({"tag": "pilot"}, "tags", ["switchhook:1", "pilot"]),
         ({"systemPrompt": "Ask."}, f"{AGENT}.prompt.prompt", "Ask."),
         ({"firstMessage": "Hello."}, f"{AGENT}.first_message", "Hello."),
         # What was taken away goes back to its default.
@@ -279,7 +280,9 @@ def test_an_agent_with_nobody_to_tell_has_no_such_tools() -> None:
 
 def test_a_template_is_known_by_its_account_and_number() -> None:
     """Neither numbers alone nor accounts alone: several installations may share a workspace."""
-    names = {(marker(account, number), tool_prefix(account, number)) for account in ("a", "b") for number in (1, 2)}
+    ring = KeyRing("k" * 32)
+    ids = [(account, number) for account in ("a", "b") for number in (1, 2)]
+    names = {(markers(ring, *one)[0], tool_prefix(*one)) for one in ids}
 
     assert len({tag for tag, _ in names}) == len({prefix for _, prefix in names}) == 4
     assert all(len(prefix) == len(PREFIX) for _, prefix in names)

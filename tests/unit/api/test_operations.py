@@ -12,9 +12,8 @@ import pytest
 from pydantic import BaseModel
 
 from relay.api.core.access import Access
-from relay.api.core.families import CANARY, CONVERSATIONS, OURS, family_of
+from relay.api.core.families import CANARY, CONVERSATIONS, OURS, RETELL, family_of
 from relay.api.core.models import Input, Output, Query
-from relay.api.core.openapi import path_parameters
 from relay.api.core.operations import Operation, Raw
 from relay.api.core.responses import errors_of
 from relay.api.routes import GROUPS, operations
@@ -26,7 +25,7 @@ CHANGING = {"POST", "PUT", "PATCH", "DELETE"}
 PUBLIC = {"GET /openapi.json", "GET /docs"}
 
 # Ours, and those of others whose documents say 201; the rest answer as theirs do.
-SAYING_201 = (OURS, CANARY, CONVERSATIONS)
+SAYING_201 = (OURS, CANARY, CONVERSATIONS, RETELL)
 
 # POST of these that makes nothing which could be asked for afterwards, and so does not say 201.
 MAKES_NOTHING = {
@@ -51,7 +50,7 @@ NEVER_SUCCEEDS = {
 }
 
 # Modules whose bodies may hold what they do not name, because the system that they stand in for takes it.
-OPEN_MODULES = {"relay.api.agora_models", "relay.api.agora_properties", "relay.api.canonical"}
+OPEN_MODULES = {"relay.api.agora.models", "relay.api.agora.properties", "relay.api.canonical"}
 
 # Fields that are called like secrets. Each is shown once, when it is made, or is none.
 SHOWN = {
@@ -59,12 +58,18 @@ SHOWN = {
     ("MadeKey", "key"),
     ("MadeEndpoint", "webhookSecret"),
     ("MadeEndpoint", "signingSecret"),
+    ("RotatedEndpoint", "webhookSecret"),
+    ("RotatedEndpoint", "signingSecret"),
     ("TemplateMade", "webhookSecret"),
     ("TemplateMade", "signingSecret"),
     # Always null: what a public key is for is not built yet.
     ("TemplateMade", "relayPublicKey"),
     ("TemplateShown", "relayPublicKey"),
     ("SessionStarted", "accessToken"),
+    ("OpenedWebCall", "access_token"),
+    ("RegisteredCall", "access_token"),
+    # Of a TURN server, for this one call.
+    ("IceServer", "credential"),
 }
 
 # A field of a body or query that names something of the account which may not be there.
@@ -122,15 +127,19 @@ def test_explains_itself(operation: Operation) -> None:
     assert operation.tag
 
 
+def _in_path(operation: Operation) -> list[str]:
+    return re.findall(r"<(?:[a-z]+:)?([a-z_]+)>", operation.path)
+
+
 def test_handler_takes_what_the_path_names(operation: Operation) -> None:
     """The call, and the parameters of its path."""
-    assert list(inspect.signature(operation.handler).parameters) == ["call", *path_parameters(operation)]
+    assert list(inspect.signature(operation.handler).parameters) == ["call", *_in_path(operation)]
 
 
 def test_says_404_only_where_something_is_looked_for(operation: Operation) -> None:
     """By an id in the path, or by one in the body or query."""
     fields = {name for model in (operation.body, operation.query) if model for name in _named(model)}
-    looks_for_something = bool(path_parameters(operation)) or any(map(NAMES_AN_OBJECT.search, fields))
+    looks_for_something = bool(_in_path(operation)) or any(map(NAMES_AN_OBJECT.search, fields))
     assert 404 not in errors_of(operation) or looks_for_something
 
 
@@ -220,3 +229,9 @@ def test_lists_of_exceptions_are_short_and_true() -> None:
 def test_knows_a_secret_by_its_name(*, name: str, is_secret: bool) -> None:
     """The pattern of the test above is not blind."""
     assert bool(SECRET.search(name)) == is_secret
+
+
+def test_a_family_has_whole_segments() -> None:
+    """What only begins like another's path is ours."""
+    paths = ("/api/v1/call", "/api/v1/call/x", "/api/v1/calls", "/v2/get-call/1", "/v2")
+    assert [family_of(path).name for path in paths] == ["canonical", "canonical", "ours", "retell", "ours"]

@@ -44,7 +44,7 @@ SCHEMAS = {"Person": PERSON}
         ({"anyOf": [{"type": "null"}, {"type": "integer"}], "default": None}, 1),  # something says more than nothing
         ({"type": "array", "items": {"type": "integer"}}, []),
         ({"type": "array", "items": {"type": "integer"}, "minItems": 2}, [1, 1]),
-        ({"$ref": "#/components/schemas/Person"}, {"name": "text"}),
+        ({"$ref": "#/components/schemas/Person"}, {"name": "Customer interview"}),  # what is called so looks like this
         ({"$ref": "#/components/schemas/Person", "examples": [{"name": "Ada"}]}, {"name": "Ada"}),
     ],
 )
@@ -60,6 +60,14 @@ def test_a_whole_sample_shows_every_field() -> None:
     """Down to where a schema that holds itself has to end."""
     whole = sample(PERSON, SCHEMAS, is_whole=True)
     assert whole["age"] == 18
-    assert whole["friend"]["friend"]["name"] == "text"
+    assert whole["friend"]["friend"]["name"] == "Customer interview"
     assert sample({"type": "array", "items": {"type": "integer"}}, {}, is_whole=True) == [1]
     assert sample({"type": "array", "items": {"type": "integer"}, "maxItems": 0}, {}, is_whole=True) == []
+
+
+@pytest.mark.parametrize("name", ["agentId", "agent_id"])
+def test_a_name_suggests_its_text_in_every_dialect(name: str) -> None:
+    """Also within lists, and no longer than may be."""
+    assert sample({"type": "object", "properties": {name: {"type": "string"}}}, {}, is_whole=True) == {name: "agent_7"}
+    short = {"type": "object", "properties": {name: {"type": "array", "items": {"type": "string", "maxLength": 3}}}}
+    assert sample(short, {}, is_whole=True) == {name: ["age"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -11,7 +12,7 @@ import pytest
 
 from billing.assessment import Assessment, Posted, assess
 from billing.duration import UnratedReason
-from relay.calls import CallEvent, CallStatus, Ending, Facts
+from relay.calls import TRUST_KEY, TRUST_PROVIDER, TRUST_SOURCE, CallEvent, CallStatus, Ending, Facts
 from relay.store.rate_cards import RateCardRow
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -43,13 +44,16 @@ def told(
     status: CallStatus = "completed",
     started_at_ms: int | None = NOON_MS,
     accepted_at_ms: int = NOON_MS,
+    trust: int = TRUST_SOURCE,
 ) -> Facts:
-    """The facts of a terminal event."""
+    """The facts of a terminal event, from a source of the account's own unless its `trust` is another."""
     ending = Ending(status=status, duration_seconds=seconds, started_at_ms=started_at_ms)
     call = CallEvent(
         provider=provider, kind=kind, event_class="event", conversation_id="call_1", dedupe=(kind,), ending=ending
     )
-    return Facts(event_id="evt_1", account_id="acc_1", call=call, session_id=1, accepted_at_ms=accepted_at_ms)
+    return Facts(
+        event_id="evt_1", account_id="acc_1", call=call, session_id=1, accepted_at_ms=accepted_at_ms, trust=trust
+    )
 
 
 def posted(assessment: Assessment) -> Posted:
@@ -95,12 +99,53 @@ def test_less_authoritative_event_that_comes_later_changes_nothing() -> None:
 
 def test_signed_webhook_wins_over_the_customers_own_complete() -> None:
     """ElevenLabs' signed transcription corrects what /complete said, never the other way round."""
-    complete = assess(told("complete", "100", provider="elevenlabs"), [CARD], None)
+    complete = assess(told("complete", "100", provider="elevenlabs", trust=TRUST_KEY), [CARD], None)
     signed = told("post_call_transcription", "90", provider="elevenlabs")
     corrected = assess(signed, [CARD], posted(complete))
     assert [entry.kind for entry in corrected.entries] == ["reversal", "charge"]
-    again = assess(told("complete", "100", provider="elevenlabs"), [CARD], posted(corrected))
+    again = assess(told("complete", "100", provider="elevenlabs", trust=TRUST_KEY), [CARD], posted(corrected))
     assert not again.is_news
+
+
+# What a provider says by a source that is not the account's, and what the account may write about the same call.
+PROVIDERS_WORD = told("call_ended", "3600", trust=TRUST_PROVIDER)
+FORGED = [
+    told("call_analyzed", "0", accepted_at_ms=NOON_MS + 1, trust=TRUST_SOURCE),
+    told("call_analyzed", "1", accepted_at_ms=NOON_MS + 2, trust=TRUST_KEY),
+]
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_providers_word_stands_against_what_the_account_signs_itself(order: tuple[int, ...]) -> None:
+    """However much later, and whatever kind of event it says that it is; in any order the hour is what is charged."""
+    events = [PROVIDERS_WORD, *FORGED]
+    known: Posted | None = None
+    amounts = []
+    for place in order:
+        assessment = assess(events[place], [CARD], known)
+        amounts += [entry.amount for entry in assessment.entries]
+        if assessment.is_news:
+            known = posted(assessment)
+    assert sum(amounts) == Decimal("6.00")
+    assert known is not None
+    assert known.charge is not None
+    assert known.charge.duration_seconds == Decimal(3600)
+
+
+def test_a_secrets_word_in_elevenlabs_form_counts_like_any_complete() -> None:
+    """Its form proves nothing: of two that the secret proves the later one wins, as always."""
+    formed = told("post_call_transcription", "90", provider="elevenlabs", trust=TRUST_KEY)
+    later = told("complete", "100", provider="elevenlabs", trust=TRUST_KEY, accepted_at_ms=NOON_MS + 1)
+    first = assess(formed, [CARD], None)
+    assert assess(later, [CARD], posted(first)).is_news
+
+
+def test_a_trusted_word_without_a_duration_leaves_what_is_charged() -> None:
+    """Rated counts before unrated, whoever says it; a trusted duration that comes after all corrects it."""
+    charged = assess(FORGED[1], [CARD], None)
+    silent = told("call_ended", None, started_at_ms=None, accepted_at_ms=NOON_MS + 5, trust=TRUST_PROVIDER)
+    assert not assess(silent, [CARD], posted(charged)).is_news
+    assert assess(PROVIDERS_WORD, [CARD], posted(charged)).entries[-1].duration_seconds == Decimal(3600)
 
 
 def test_rated_event_wins_over_an_unrated_one_whatever_its_rank() -> None:
@@ -179,3 +224,18 @@ def test_what_is_measured_after_a_failure_is_charged_and_stays() -> None:
     assert [entry.amount for entry in charged.entries] == [Decimal("0.100000")]
     later = msgspec.structs.replace(measured_nothing("not_audio"), accepted_at_ms=NOON_MS + 9)
     assert not assess(later, [CARD], posted(charged)).is_news
+
+
+@pytest.mark.parametrize("again", ["0.001", "59", "60", "7200"])
+def test_a_recording_that_was_charged_is_not_rated_again(again: str) -> None:
+    """Its call id may be handed in once more when repeats are forgotten: what was measured first is final."""
+    charged = assess(told("recording", "60", provider="canonical"), [CARD], None)
+    later = told("recording", again, provider="canonical", accepted_at_ms=NOON_MS + 48 * 3_600_000)
+    found = assess(later, [CARD], posted(charged))
+    assert (found.is_news, found.entries) == (False, ())
+
+
+def test_a_channel_at_agora_is_charged_beyond_a_day() -> None:
+    """Agora's calls may last three days; the day of the others is not theirs."""
+    found = assess(told("agent_left", "90000", provider="agora"), [CARD], None)
+    assert [entry.amount for entry in found.entries] == [Decimal(150)]

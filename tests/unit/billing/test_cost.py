@@ -12,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.cost import billed_seconds, cost
+from billing.duration import LIMITS_SECONDS, SLACK_SECONDS
 from billing.money import MINOR_UNITS, ROUNDINGS, BillingError
-from billing.rates import PRESETS, RateCard, parse_increments
+from billing.rates import RateCard, parse_increments
 
 SECONDS = (0, 1, 7, 29, 31, 60, 61, 90, 125)
 # Billed seconds and cost at $0.10/min, half up at six decimals, for each of SECONDS.
@@ -250,13 +251,15 @@ money = st.decimals(min_value=0, max_value=10**8, places=6, allow_nan=False, all
 whole = st.integers(min_value=0, max_value=86_400)
 part = st.decimals(min_value=0, max_value=86_400, places=3, allow_nan=False, allow_infinity=False)
 seconds = whole | part
+# What is sold most, so that it is drawn often.
+TELEPHONY = [(1, 1), (6, 6), (30, 6), (60, 1), (60, 6), (60, 60)]
 
 
 @st.composite
 def cards(draw: st.DrawFn) -> RateCard:
     """Any card that can be made."""
     low, high = sorted((draw(money), draw(money)))
-    initial, following = draw(st.sampled_from(list(PRESETS.values())) | st.tuples(*[st.integers(1, 3600)] * 2))
+    initial, following = draw(st.sampled_from(TELEPHONY) | st.tuples(*[st.integers(1, 3600)] * 2))
     return RateCard(
         draw(money),
         draw(st.sampled_from(sorted(MINOR_UNITS))),
@@ -324,3 +327,11 @@ def test_bills_by_the_second_what_the_seconds_are_worth(duration: int, per_minut
     """1/1 is duration x rate / 60 to within half a unit of the last decimal."""
     amount = cost(duration, RateCard(per_minute)).amount
     assert abs(Fraction(amount) - Fraction(per_minute) * duration / 60) <= Fraction(1, 2 * 10**6)
+
+
+def test_the_longest_call_at_the_highest_price_fits_the_ledger() -> None:
+    """Agora's three days, in the coarsest increments, with every fee: twelve digits before the point."""
+    highest = Decimal(100_000_000)
+    longest = LIMITS_SECONDS["agora"] + SLACK_SECONDS
+    card = RateCard(highest, initial_seconds=86_400, increment_seconds=86_400, connect_fee=highest)
+    assert cost(longest, card).amount < 10**12

@@ -48,7 +48,7 @@ def after(elapsed_ms: int) -> dict[str, int]:
 )
 def test_bills_by_the_best_known_duration(facts: dict[str, Any], seconds: str) -> None:
     """A usable duration is taken exactly as it was written."""
-    duration = billable_duration(ending(**facts))
+    duration = billable_duration(ending(**facts), provider="retell")
     assert isinstance(duration, Duration)
     assert duration.seconds == Decimal(seconds)
 
@@ -89,7 +89,7 @@ def test_bills_by_the_best_known_duration(facts: dict[str, Any], seconds: str) -
 )
 def test_leaves_a_call_unrated_with_a_reason(facts: dict[str, Any], reason: str) -> None:
     """Nothing is charged by a duration that is absent or makes no sense."""
-    assert billable_duration(ending(**facts)) == Unrated(UnratedReason(reason))
+    assert billable_duration(ending(**facts), provider="retell") == Unrated(UnratedReason(reason))
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,32 @@ def test_leaves_a_call_unrated_with_a_reason(facts: dict[str, Any], reason: str)
 )
 def test_holds_a_call_to_its_agents_limit(max_seconds: int | None, seconds: str, rated: bool) -> None:
     """A call may pass its limit by 300 s and never passes 24 h."""
-    outcome = billable_duration(ending(duration_seconds=seconds), max_seconds=max_seconds)
+    outcome = billable_duration(ending(duration_seconds=seconds), provider="retell", max_seconds=max_seconds)
+    assert isinstance(outcome, Duration) is rated
+    assert rated or outcome == Unrated(UnratedReason.DURATION_TOO_LONG)
+
+
+@pytest.mark.parametrize(
+    ("provider", "max_seconds", "seconds", "rated"),
+    [
+        ("retell", None, "86400", True),
+        ("retell", None, "86400.001", False),
+        ("elevenlabs", None, "86401", False),
+        ("canonical", None, "86401", False),
+        ("unheard-of", None, "86401", False),
+        ("agora", None, "86401", True),
+        ("agora", None, "259200", True),  # 72 h, its documented maximum
+        ("agora", None, "259500", True),  # with all of the slack
+        ("agora", None, "259500.001", False),
+        ("agora", 600, "900.001", False),  # the agent's own limit is the tighter one
+        ("agora", 300_000, "259501", False),
+    ],
+)
+def test_holds_a_call_to_what_its_provider_lets_it_last(
+    provider: str, max_seconds: int | None, seconds: str, rated: bool
+) -> None:
+    """A day, but at Agora three and the slack: longer is an error in a clock or a unit."""
+    outcome = billable_duration(ending(duration_seconds=seconds), provider=provider, max_seconds=max_seconds)
     assert isinstance(outcome, Duration) is rated
     assert rated or outcome == Unrated(UnratedReason.DURATION_TOO_LONG)
 
@@ -127,7 +152,7 @@ def test_holds_a_call_to_its_agents_limit(max_seconds: int | None, seconds: str,
 def test_flags_two_durations_that_differ(own: str | None, elapsed_ms: int | None, mismatch: bool) -> None:
     """Both durations are kept, and more than a second between them shows."""
     times = {} if elapsed_ms is None else after(elapsed_ms)
-    duration = billable_duration(ending(duration_seconds=own, **times))
+    duration = billable_duration(ending(duration_seconds=own, **times), provider="retell")
     assert isinstance(duration, Duration)
     assert duration.mismatch is mismatch
     assert (duration.provider_seconds is None) is (own is None)
@@ -136,7 +161,7 @@ def test_flags_two_durations_that_differ(own: str | None, elapsed_ms: int | None
 
 def test_keeps_both_durations_when_both_exist() -> None:
     """The provider's figure is billed; the other is there to be compared."""
-    duration = billable_duration(ending(duration_seconds="22.5", **after(30_250)))
+    duration = billable_duration(ending(duration_seconds="22.5", **after(30_250)), provider="retell")
     assert duration == Duration(
         seconds=Decimal("22.5"),
         provider_seconds=Decimal("22.5"),
@@ -149,7 +174,7 @@ def test_ignores_the_ambient_decimal_context() -> None:
     """Another library's precision and traps change nothing."""
     hostile = decimal.Context(prec=1, traps=[decimal.Inexact, decimal.Rounded])
     with decimal.localcontext(hostile):
-        duration = billable_duration(ending(duration_seconds="21.523", **after(22_524)))
+        duration = billable_duration(ending(duration_seconds="21.523", **after(22_524)), provider="retell")
     assert duration == Duration(
         seconds=Decimal("21.523"),
         provider_seconds=Decimal("21.523"),

@@ -11,7 +11,6 @@ import pytest
 from billing.money import (
     MINOR_UNITS,
     BillingError,
-    format_money,
     format_price,
     minor_unit,
     parse_number,
@@ -148,9 +147,9 @@ def test_rounds_by_nothing_else(decimals: int, rounding: str) -> None:
         ("-0.0000001", 6, "0.000000"),  # not -0.000000
     ],
 )
-def test_writes_money_with_fixed_decimals(amount: str, decimals: int, text: str) -> None:
-    """No exponent and no signed zero are ever written."""
-    assert format_money(Decimal(amount), decimals=decimals) == text
+def test_rounded_money_has_its_decimals(amount: str, decimals: int, text: str) -> None:
+    """All of them, and no sign on a zero."""
+    assert str(round_money(Decimal(amount), decimals=decimals)) == text
 
 
 @pytest.mark.parametrize(
@@ -176,5 +175,5 @@ def test_ignores_the_ambient_decimal_context() -> None:
     with decimal.localcontext(hostile):
         assert str(to_money("123456.654321", field="price")) == "123456.654321"
         assert str(parse_number("86399.999")) == "86399.999"
-        assert format_money(Decimal("1234.5678905")) == "1234.567891"
+        assert str(round_money(Decimal("1234.5678905"))) == "1234.567891"
         assert format_price(Decimal("1234.5600"), "USD") == "1234.56"

@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from relay.calls import Facts
+from relay.calls import TRUST_KEY, Facts
 from relay.directory import AccountView, Directory
 from relay.errors import OverQuota, Unavailable
 from relay.ingress import canonical, webhooks
@@ -153,6 +153,7 @@ def test_an_analyzed_call_is_answered_with_its_id(client: FlaskClient, commits: 
     assert (answer.status_code, answer.content_type) == (200, "application/json")
     assert json.loads(answer.data) == {"callId": 'call "1" \u00e9'}
     assert len(commits.admissions) == 1
+    assert commits.facts.trust == TRUST_KEY
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,12 @@ import json
 import time
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
 
-from relay.calls import DERIVED_SESSION_BASE, Facts, derived_session_id
+from relay.calls import DERIVED_SESSION_BASE, TRUST_KEY, TRUST_PROVIDER, TRUST_SOURCE, Facts, derived_session_id
 from relay.content import Content
 from relay.directory import AccountView, Directory
 from relay.errors import BadRequest, NotFound, PayloadError, SwitchhookError, Unauthorized, Unavailable
@@ -23,6 +23,7 @@ from relay.outbox.outcomes import decode_facts
 from relay.providers import elevenlabs, retell
 from relay.sealing import KeyRing, open_event
 from relay.settings import Settings
+from relay.store.conversations import ConversationTemplate
 from relay.store.snapshot import AccountConfig, EndpointConfig, SourceConfig, TemplateConfig
 
 RING = KeyRing("a passphrase for tests only, long enough to be taken")
@@ -85,9 +86,16 @@ def an_account(
 class InMemory(Directory):
     """Accounts and sessions in memory."""
 
-    def __init__(self, *views: AccountView, sessions: dict[tuple[str, int], int] | None = None) -> None:
+    def __init__(
+        self,
+        *views: AccountView,
+        sessions: dict[tuple[str, int], int] | None = None,
+        conversations: dict[tuple[str, str, str | None], ConversationTemplate] | None = None,
+    ) -> None:
         self._views = views
         self._sessions = sessions or {}
+        self.lost: dict[tuple[str, int], int] = {}
+        self._behind = conversations or {}
         self.reloads = 0
 
     def source(self, source_id: str) -> tuple[AccountView, SourceConfig]:
@@ -103,8 +111,16 @@ class InMemory(Directory):
         pairs = [(v, t) for v in self._views for t in v.templates.values()]
         return [(v, t) for v, t in pairs if (t.provider, t.agent_id) == (provider, agent_id)]
 
+    def conversation_of_agent(
+        self, view: AccountView, provider: str, agent_id: str | None
+    ) -> ConversationTemplate | None:
+        return self._behind.get((view.account_id, provider, agent_id))
+
     def template_of_session(self, account_id: str, session_id: int) -> int | None:
         return self._sessions.get((account_id, session_id))
+
+    def template_of_lost_session(self, account_id: str, session_id: int) -> int | None:
+        return self.lost.get((account_id, session_id))
 
     def reload(self, account_id: str) -> AccountView:
         self.reloads += 1
@@ -327,6 +343,18 @@ def test_an_elevenlabs_signature_finds_the_account_that_it_proves() -> None:
     assert facts.call.ending is not None
 
 
+@pytest.mark.parametrize("is_managed", [True, False])
+def test_what_complete_proves_is_the_accounts_word(is_managed: bool) -> None:
+    """A template's secret says least, whatever form the body has; a signature says what a source of theirs would."""
+    template = a_template(1, agent_id="agent_1")
+    source = SourceConfig(id="src_1", provider="elevenlabs", secrets=("hush",), managed=is_managed)
+    where = InMemory(an_account("acc_1", templates=[template], sources=[source]))
+    body = transcription()
+    assert canary(where, body, route="complete").trust == TRUST_KEY
+    signature = signed_by("hush", body)
+    assert canary(where, body, route="complete", secret=None, signature=signature).trust == TRUST_SOURCE
+
+
 @pytest.mark.parametrize(
     ("body", "secret", "route"),
     [
@@ -381,6 +409,13 @@ def test_takes_what_any_secret_of_the_source_proves(key: str) -> None:
     assert (facts.account_id, facts.source_id) == ("acc_1", "src_1")
 
 
+@pytest.mark.parametrize(("is_managed", "trust"), [(True, TRUST_PROVIDER), (False, TRUST_SOURCE)])
+def test_a_managed_sources_word_counts_more_than_an_accounts_own(is_managed: bool, trust: int) -> None:
+    """The account knows the secrets of its own sources, and may sign with them what it likes."""
+    source = msgspec.structs.replace(SOURCE, managed=is_managed)
+    assert signed(an_account("acc_1", sources=[source]), call_ended())[1].facts.trust == trust
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -431,26 +466,40 @@ def test_an_event_finds_its_template_by_its_agent_and_its_session_by_its_convers
     assert facts.session_id == derived_session_id("acc_1", "retell", "call_1")
 
 
-@pytest.mark.parametrize("call", [{}, {"call_id": "call_2"}, {"metadata": {"canary_session_id": "77"}}])
+A_CONVERSATION: dict[tuple[str, str, str | None], ConversationTemplate] = {
+    ("acc_1", "retell", "agent_1"): ConversationTemplate(
+        id=1, name="Conversation 50", agent_id="agent_1", session_id=50
+    )
+}
+
+
+@pytest.mark.parametrize(
+    "call",
+    [{}, {"call_id": "call_2"}, {"metadata": {"canary_session_id": "77"}}, {"metadata": {"canary_session_id": "60"}}],
+)
 def test_an_agent_that_was_made_for_one_session_names_it(call: dict[str, Any]) -> None:
-    """Whatever client holds the conversation, and whichever session it names that is not there."""
-    only = msgspec.structs.replace(a_template(1, agent_id="agent_1"), provider="retell", session_id=50)
-    _, commits = signed(an_account("acc_1", sources=[SOURCE], templates=[only]), call_ended(**call))
+    """Whatever client holds the conversation, and whichever session it names."""
+    view = an_account("acc_1", sources=[SOURCE], endpoints=[an_endpoint("ep_wide")])
+    directory = InMemory(view, sessions={("acc_1", 60): 2}, conversations=A_CONVERSATION)
+    _, commits = signed(view, call_ended(**call), directory=directory)
     assert (commits.facts.session_id, commits.facts.template_id) == (50, 1)
+    assert commits.facts.template_name == "Conversation 50"
+    [admission] = commits.admissions
+    assert admission.units == (Unit("relay", "ep_wide"), Unit("billing", "acc_1"))
+    assert admission.config_version == view.version  # so that an endpoint that was added meanwhile gets it too
 
 
 def test_an_agent_of_one_session_leaves_the_others_alone() -> None:
-    """A session that another template has is that template's; an agent of none is nobody's."""
-    only = msgspec.structs.replace(a_template(1, agent_id="agent_1"), provider="retell", session_id=50)
-    view = an_account("acc_1", sources=[SOURCE], templates=[only, a_template(2)])
-    directory = InMemory(view, sessions={("acc_1", 60): 2})
-    _, commits = signed(view, call_ended(metadata={"canary_session_id": "60"}), directory=directory)
-    assert (commits.facts.session_id, commits.facts.template_id) == (60, 2)
-    _, commits = signed(view, call_ended(agent_id="agent_2"))
-    assert (commits.facts.session_id, commits.facts.template_id) == (
-        derived_session_id("acc_1", "retell", "call_1"),
-        None,
-    )
+    """What other agents say is theirs, and so is the agent of a template that can be seen."""
+    view = an_account("acc_1", sources=[SOURCE])
+    directory = InMemory(view, conversations=A_CONVERSATION)
+    _, commits = signed(view, call_ended(agent_id="agent_2"), directory=directory)
+    derived = derived_session_id("acc_1", "retell", "call_1")
+    assert (commits.facts.session_id, commits.facts.template_id) == (derived, None)
+    seen = msgspec.structs.replace(a_template(2, agent_id="agent_1"), provider="retell")
+    view = an_account("acc_1", sources=[SOURCE], templates=[seen])
+    _, commits = signed(view, call_ended(), directory=InMemory(view, conversations=A_CONVERSATION))
+    assert (commits.facts.session_id, commits.facts.template_id) == (derived, 2)
 
 
 def test_a_session_that_the_api_made_is_joined_within_the_account_only() -> None:
@@ -463,6 +512,34 @@ def test_a_session_that_the_api_made_is_joined_within_the_account_only() -> None
     theirs = InMemory(view, sessions={("acc_2", 60): 7})
     facts = signed(view, body, directory=theirs)[1].facts
     assert (facts.session_id, facts.template_id) == (derived_session_id("acc_1", "retell", "call_1"), None)
+
+
+def test_a_session_that_redis_has_lost_is_joined_all_the_same() -> None:
+    """However it is proved; another account's is just a number."""
+    view = an_account("acc_1", sources=[SOURCE], templates=[a_template(7)])
+    directory = InMemory(view)
+    directory.lost = {("acc_1", 60): 7, ("acc_2", 61): 7}
+    facts = signed(view, call_ended(metadata={"canary_session_id": 60}), directory=directory)[1].facts
+    assert (facts.session_id, facts.template_id) == (60, 7)
+    facts = canary(directory, {"sessionId": 60})
+    assert (facts.session_id, facts.template_id) == (60, 7)
+    assert canary(directory, {"sessionId": 61}).session_id >= DERIVED_SESSION_BASE
+
+
+def test_the_session_of_a_conversation_is_known_by_its_agent() -> None:
+    """Postgres is not asked for what there may be thousands of in a day."""
+    view = an_account("acc_1", sources=[SOURCE])
+    directory = InMemory(view, conversations=A_CONVERSATION)
+    directory.lost = Never()
+    facts = signed(view, call_ended(metadata={"canary_session_id": 50}), directory=directory)[1].facts
+    assert facts.session_id == 50
+
+
+class Never(dict[tuple[str, int], int]):
+    """Sessions that nobody may ask for."""
+
+    def get(self, *_: Any) -> NoReturn:
+        raise AssertionError
 
 
 def test_makes_a_unit_for_each_endpoint_and_one_for_billing() -> None:

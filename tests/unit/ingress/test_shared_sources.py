@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from relay.calls import Facts, derived_session_id
+from relay.calls import TRUST_PROVIDER, TRUST_SOURCE, Facts, derived_session_id
 from relay.content import Content
 from relay.directory import AccountView
 from relay.errors import BadRequest, EventIgnored, NotFound, SwitchhookError, Unauthorized
@@ -27,7 +27,10 @@ LEFT = {"agent_id": "agent_1", "start_ts": 1_000, "stop_ts": 1_060, "channel": "
 
 
 class Accounts(InMemory):
-    """Accounts in memory, which can be asked for by their ids."""
+    """Accounts in memory, which can be asked for by their ids; the customer's agent joined as session 60."""
+
+    def owner_of_agent(self, agent_id: str) -> tuple[str, int] | None:
+        return (CUSTOMER, 60) if agent_id == "agent_1" else None
 
     def account(self, account_id: str) -> AccountView:
         for view in self._views:
@@ -70,12 +73,24 @@ def left(**labels: Any) -> bytes:
     return agora_notification(102, LEFT | {"labels": labels})
 
 
+LEFT_BARE = agora_notification(102, LEFT)
+
+
 def test_an_event_of_a_shared_source_belongs_to_the_account_that_its_label_names() -> None:
     """Its session, its template's endpoint, its bill; nothing of the source is its business."""
     where = directory(a_source(shared=True), sessions={(CUSTOMER, 60): 3})
     facts, units = take(where, left(switchhook_account=CUSTOMER, switchhook_session="60"))
     assert (facts.account_id, facts.session_id, facts.template_id, facts.source_id) == (CUSTOMER, 60, 3, None)
     assert units == (Unit("relay", "ep_template"), Unit("relay", "ep_customer"), Unit("billing", CUSTOMER))
+
+
+@pytest.mark.parametrize("labels", [{"switchhook_account": CUSTOMER}, {}])
+@pytest.mark.parametrize(("shared", "trust"), [(True, TRUST_PROVIDER), (False, TRUST_SOURCE)])
+def test_a_shared_sources_word_counts_more_than_an_accounts_own(
+    labels: dict[str, str], shared: bool, trust: int
+) -> None:
+    """Who pays for a call cannot sign for a source that the operator has."""
+    assert take(directory(a_source(shared=shared)), left(**labels))[0].trust == trust
 
 
 def test_a_session_without_a_template_is_found_too() -> None:
@@ -110,6 +125,28 @@ def test_a_label_means_nothing_at_a_source_that_is_not_shared() -> None:
     assert (facts.account_id, facts.template_id, facts.source_id) == (OPERATOR, None, "src_1")
     assert facts.session_id == derived_session_id(OPERATOR, "agora", "agent_1")
     assert units[-1] == Unit("billing", OPERATOR)
+
+
+@pytest.mark.parametrize(
+    ("agent_id", "shared", "owner"),
+    [("agent_1", True, (CUSTOMER, 60, 3)), ("agent_1", False, None), ("agent_2", True, None)],
+)
+def test_an_expiry_is_its_agents_although_agora_labels_none(
+    agent_id: str, shared: bool, owner: tuple[str, int, int] | None
+) -> None:
+    """104 comes without labels: whose agent it is, and of which session, is known from when it joined."""
+    where = directory(a_source(shared=shared), sessions={(CUSTOMER, 60): 3})
+    facts, units = take(where, agora_notification(104, {"agent_id": agent_id, "channel": "c"}))
+    if owner is None:
+        assert (facts.account_id, facts.source_id, facts.template_id) == (OPERATOR, "src_1", None)
+        return
+    assert (facts.account_id, facts.session_id, facts.template_id) == owner
+    assert (facts.source_id, units) == (None, (Unit("relay", "ep_template"), Unit("relay", "ep_customer")))
+
+
+def test_an_event_that_could_have_a_label_is_looked_up_nowhere() -> None:
+    """An operator's own agents must not need Postgres."""
+    assert take(directory(a_source(shared=True)), LEFT_BARE)[0].account_id == OPERATOR
 
 
 def test_retells_metadata_names_the_account_of_a_shared_source() -> None:

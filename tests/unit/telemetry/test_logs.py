@@ -297,7 +297,19 @@ def test_no_metric_has_a_label_that_grows() -> None:
     """Accounts, endpoints, events and URLs are for logs and tables."""
     families = [*metrics.REGISTRY.collect(), *metrics.SYSTEM.collect()]
     names = {name for metric in families for sample in metric.samples for name in sample.labels}
-    assert names <= {"provider", "outcome", "lane", "state", "le", "currency", "reason", "result", "kind"}
+    assert names <= {
+        "provider",
+        "outcome",
+        "lane",
+        "state",
+        "le",
+        "currency",
+        "reason",
+        "result",
+        "kind",
+        "family",
+        "status",
+    }
 
 
 def test_metrics_are_named_after_what_they_measure() -> None:

@@ -15,6 +15,8 @@ ALTER TABLE api_keys
     ADD can_write boolean NOT NULL DEFAULT true,
     ADD expires_at timestamptz,
     ADD last_used_at timestamptz;
+-- What upkeep looks for every minute is a few rows among many.
+CREATE INDEX api_keys_expiry ON api_keys (expires_at) WHERE expires_at IS NOT NULL AND revoked_at IS NULL;
 
 -- An account's own key at a provider, in place of ours.
 CREATE TABLE provider_keys (
@@ -24,6 +26,16 @@ CREATE TABLE provider_keys (
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (account_id, provider)
 );
+
+-- What an account may use with our key that was not made for it here: an agent, or a project of Agora.
+CREATE TABLE provider_grants (
+    account_id text NOT NULL REFERENCES accounts,
+    provider text NOT NULL,
+    object_id varchar(256) NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    PRIMARY KEY (account_id, provider, object_id)
+);
+CREATE UNIQUE INDEX provider_grants_agent ON provider_grants (provider, object_id) WHERE provider <> 'agora';
 """
 
 # By ids alone, without references: what was done stays known after what it was done to has gone.
@@ -50,6 +62,11 @@ ALTER TABLE templates
     -- The only session of a hidden one.
     ADD session_id bigint UNIQUE,
     ADD rate_card_id text;
+-- There are far more of them than of all others, which are read with each change of their account.
+CREATE INDEX templates_seen ON templates (account_id, id) WHERE NOT hidden;
+CREATE INDEX templates_of_conversations ON templates (deleted_at) WHERE hidden;
+CREATE INDEX templates_of_conversations_agent ON templates (agent_id) WHERE hidden;
+CREATE INDEX templates_hidden ON templates (id) WHERE hidden AND deleted_at IS NULL;
 
 -- What a provider should have of a template. `synced` catches up with `wanted`; `created_here` says whose agent it is.
 CREATE TABLE voice_agents (
@@ -67,12 +84,18 @@ CREATE TABLE voice_agents (
     next_attempt_at timestamptz NOT NULL DEFAULT now(),
     -- Until then one process is working on it.
     busy_until timestamptz,
+    -- When something was asked for at the provider that may appear there without our knowing.
+    asked_at timestamptz,
     code text,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),
+    -- NULL: made with our key; else the digest of the account's own one that made it, and that can delete it.
+    made_with bytea CHECK (length(made_with) = 32),
     PRIMARY KEY (account_id, template_id),
     FOREIGN KEY (account_id, template_id) REFERENCES templates (account_id, id)
 );
+CREATE INDEX voice_agents_agent ON voice_agents (provider, agent_id);
+CREATE INDEX voice_agents_leftover ON voice_agents (provider, leftover_id) WHERE leftover_id IS NOT NULL;
 CREATE INDEX voice_agents_due ON voice_agents (next_attempt_at) WHERE status IN ('pending', 'failed', 'removing');
 
 -- The webhook that a provider's workspace has for a source of ours.
@@ -82,7 +105,9 @@ CREATE TABLE workspace_webhooks (
     webhook_id varchar(256),
     -- Until then one process is making it.
     busy_until timestamptz,
-    created_at timestamptz NOT NULL DEFAULT now()
+    created_at timestamptz NOT NULL DEFAULT now(),
+    -- When to see whether it is still there and switched on.
+    look_at timestamptz NOT NULL DEFAULT now()
 );
 """
 
@@ -99,10 +124,14 @@ SOURCES: Final = """
 -- The events of a shared source belong to the account that their labels name; only an operator makes one.
 ALTER TABLE sources
     ADD shared boolean NOT NULL DEFAULT false,
+    -- Made by us for a webhook that we look after: its account cannot change it.
+    ADD managed boolean NOT NULL DEFAULT false,
     ADD name text CHECK (length(name) BETWEEN 1 AND 255),
     ADD deleted_at timestamptz;
 -- Until when the older signing secrets go on signing beside the newest.
 ALTER TABLE endpoints ADD overlap_until timestamptz, ADD deleted_at timestamptz;
+CREATE INDEX endpoints_overlap ON endpoints (overlap_until) WHERE overlap_until IS NOT NULL;
+CREATE INDEX endpoints_disabled ON endpoints (account_id) WHERE state <> 'active' AND deleted_at IS NULL;
 """
 
 SESSIONS: Final = """
@@ -111,10 +140,10 @@ ALTER TABLE sessions
     ADD text_only boolean NOT NULL DEFAULT false,
     ADD deleted_at timestamptz,
     ADD turn_count integer,
+    -- What the proof of the event was worth that the bill goes by; NULL is from before this was written down.
+    ADD terminal_trust smallint,
     -- When its customer last had its content shredded: it is not fetched again from the provider.
     ADD content_erased_at timestamptz;
--- Erasure finds the events of a conversation also where they went under the id of another session.
-CREATE INDEX events_conversation ON events (account_id, conversation_id);
 """
 
 AGORA: Final = """
@@ -131,7 +160,8 @@ CREATE TABLE agora_agents (
     FOREIGN KEY (session_id, account_id) REFERENCES sessions ON DELETE CASCADE
 );
 CREATE UNIQUE INDEX agora_agents_name ON agora_agents (account_id, appid, name) WHERE live;
-CREATE UNIQUE INDEX agora_agents_agent ON agora_agents (account_id, agent_id);
+-- The agent first: an event without labels names nothing else.
+CREATE UNIQUE INDEX agora_agents_agent ON agora_agents (agent_id, account_id);
 """
 
 

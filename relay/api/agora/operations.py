@@ -1,4 +1,4 @@
-"""Agora's own routes, for its own clients: agents join here as they would at Agora, and are sessions of the account."""
+"""The operations of Agora's clients on their agents."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from relay.agents.agora import STATES, AgoraAgents
-from relay.api.agora_models import (
+from relay.api.agora.models import (
     AgentList,
     AgentsQuery,
     AgentStarted,
@@ -41,7 +41,13 @@ _NO_TURNS: Final = "turns are not kept: they were delivered to your endpoint, as
 
 
 @group.operation(
-    "POST", f"{_PROJECT}/join", access=Access.WRITE, body=JoinAgent, answers={200: AgentStarted}, errors=_ERRORS
+    "POST",
+    f"{_PROJECT}/join",
+    access=Access.WRITE,
+    body=JoinAgent,
+    answers={200: AgentStarted},
+    errors=_ERRORS,
+    is_slow=True,
 )
 def join_agent(call: Call[JoinAgent, None], appid: str) -> Answer:
     """Have an agent join a channel.
@@ -55,14 +61,20 @@ def join_agent(call: Call[JoinAgent, None], appid: str) -> Answer:
     return Answer(_started(joined.started), 200, headers={"Switchhook-Session": str(joined.session_id)})
 
 
-@group.operation("POST", f"{_AGENT}/leave", access=Access.WRITE, answers={200: None}, errors=_ERRORS)
+@group.operation("POST", f"{_AGENT}/leave", access=Access.WRITE, answers={200: None}, errors=_ERRORS, is_slow=True)
 def leave_agent(call: Call[None, None], appid: str, agent_id: str) -> None:
     """Have an agent leave its channel."""
     _agents(call).leave(call.account_id, appid, agent_id)
 
 
 @group.operation(
-    "POST", f"{_AGENT}/update", access=Access.WRITE, body=UpdateAgent, answers={200: AgentStarted}, errors=_ERRORS
+    "POST",
+    f"{_AGENT}/update",
+    access=Access.WRITE,
+    body=UpdateAgent,
+    answers={200: AgentStarted},
+    errors=_ERRORS,
+    is_slow=True,
 )
 def update_agent(call: Call[UpdateAgent, None], appid: str, agent_id: str) -> AgentStarted:
     """Change an agent's token or model parameters."""
@@ -70,14 +82,22 @@ def update_agent(call: Call[UpdateAgent, None], appid: str, agent_id: str) -> Ag
     return _started(_agents(call).update(call.account_id, appid, agent_id, properties))
 
 
-@group.operation("POST", f"{_AGENT}/interrupt", access=Access.WRITE, answers={200: AgentTold}, errors=_ERRORS)
+@group.operation(
+    "POST", f"{_AGENT}/interrupt", access=Access.WRITE, answers={200: AgentTold}, errors=_ERRORS, is_slow=True
+)
 def interrupt_agent(call: Call[None, None], appid: str, agent_id: str) -> AgentTold:
     """Stop what an agent says and thinks."""
     return _told(_agents(call).interrupt(call.account_id, appid, agent_id))
 
 
 @group.operation(
-    "POST", f"{_AGENT}/speak", access=Access.WRITE, body=SpeakText, answers={200: AgentTold}, errors=_ERRORS
+    "POST",
+    f"{_AGENT}/speak",
+    access=Access.WRITE,
+    body=SpeakText,
+    answers={200: AgentTold},
+    errors=_ERRORS,
+    is_slow=True,
 )
 def speak_agent(call: Call[SpeakText, None], appid: str, agent_id: str) -> AgentTold:
     """Have an agent say something."""
@@ -85,7 +105,7 @@ def speak_agent(call: Call[SpeakText, None], appid: str, agent_id: str) -> Agent
     return _told(_agents(call).speak(call.account_id, appid, agent_id, words))
 
 
-@group.operation("GET", _AGENT, access=Access.READ, answers={200: AgentState}, errors=_ERRORS)
+@group.operation("GET", _AGENT, access=Access.READ, answers={200: AgentState}, errors=_ERRORS, is_slow=True)
 def get_agent(call: Call[None, None], appid: str, agent_id: str) -> AgentState:
     """How an agent is, by Agora's word."""
     state = _agents(call).status(call.account_id, appid, agent_id)

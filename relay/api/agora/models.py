@@ -6,7 +6,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
-from relay.api.agora_properties import Closed, JoinProperties, Open, Text, missing
+from relay.api.agora.properties import Closed, JoinProperties, Open, Text, checked_complete
 from relay.api.core.models import Output, Query
 
 _MAX_SPOKEN_BYTES: Final = 512
@@ -52,11 +52,7 @@ class JoinAgent(Open):
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-        if self.preset or self.pipeline_id or self.properties.mllm is not None:
-            return self
-        absent = missing(self.properties)
-        if absent:
-            raise ValueError(f"{', '.join(absent)}: required")
+        checked_complete(self.properties, is_prepared=bool(self.preset or self.pipeline_id))
         return self
 
 

@@ -1,10 +1,10 @@
-"""Lists a page at a time: `{"data": [...], "nextCursor": ...}`, oldest first."""
+"""Lists a page at a time: `{"data": [...], "nextCursor": ...}`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Annotated, Final, Generic, Protocol, TypeVar
+from typing import Annotated, Any, Final, Generic, Protocol, TypeVar
 
 from pydantic import Field
 
@@ -56,11 +56,31 @@ class Row(Protocol):
         """When it was made."""
 
 
-RowT = TypeVar("RowT", bound=Row)
+class Limited(Protocol):
+    """A query that says how many are wanted."""
+
+    @property
+    def limit(self) -> int:
+        """At most so many."""
 
 
-def page(rows: Sequence[RowT], query: PageQuery, show: Callable[[RowT], ItemT]) -> Page[ItemT]:
-    """A page of these rows, of which one more was read than is shown."""
-    listed = rows[: query.limit]
-    more = cursors.written(Place(listed[-1].created_at, listed[-1].id)) if len(rows) > len(listed) else None
+RowT = TypeVar("RowT")
+
+
+def made(row: Row) -> Place:
+    """The place of what is listed in the order in which it was made."""
+    return Place(row.created_at, row.id)
+
+
+def page(
+    rows: Sequence[RowT], query: Limited, show: Callable[[RowT], ItemT], *, place: Callable[[Any], Any] = made
+) -> Page[ItemT]:
+    """A page of these rows, of which one more was read than is shown. `place` is a row's place in its list."""
+    listed, more = cut(rows, query, place=place)
     return Page(data=[show(row) for row in listed], next_cursor=more)
+
+
+def cut(rows: Sequence[RowT], query: Limited, *, place: Callable[[RowT], Any]) -> tuple[Sequence[RowT], str | None]:
+    """The rows that are shown, and the cursor of what follows, if there is more."""
+    listed = rows[: query.limit]
+    return listed, cursors.written(place(listed[-1])) if len(rows) > len(listed) else None

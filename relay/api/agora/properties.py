@@ -158,7 +158,19 @@ def _is_number(uid: str) -> bool:
     return _NUMBERED_UID.fullmatch(uid) is not None and int(uid) <= _MAX_UID
 
 
-def missing(properties: JoinProperties) -> list[str]:
+def checked_complete(properties: JoinProperties, *, is_prepared: bool) -> None:
+    """Raises ValueError naming what is missing.
+
+    A prepared agent, by a preset or a pipeline, and one with an `mllm` bring along what the others need.
+    """
+    if is_prepared or properties.mllm is not None:
+        return
+    absent = _missing(properties)
+    if absent:
+        raise ValueError(f"{', '.join(absent)}: required")
+
+
+def _missing(properties: JoinProperties) -> list[str]:
     """What the document requires and its own pipeline cannot do without."""
     absent = []
     if properties.llm is None or (properties.llm.url is None and "vendor" not in (properties.llm.model_extra or {})):
