@@ -20,8 +20,11 @@ $(STAMP): requirements-dev.txt pyproject.toml
 demo: install
 	@$(BIN)/switchhook demo $(if $(filter 1,$(ONCE)),--once)
 
+# Tests mostly wait, for processes and timeouts: twice as many workers as cores keep two cores busy.
+WORKERS ?= 4
+
 test: install
-	@$(BIN)/python -m pytest -m "not heavy"
+	@$(BIN)/python -m pytest -m "not heavy" -n $(WORKERS) --dist loadfile
 
 # The long fault runs: the same tests as the smoke versions in `make test`, at full size.
 faults: install

@@ -9,6 +9,7 @@ import click
 from relay.cli.endpoints import account_option, secrets_of
 from relay.cli.moments import Moment
 from relay.cli.output import json_option, show
+from relay.providers import elevenlabs
 from relay.provisioning import Provisioning
 from relay.settings import Settings
 from relay.store.templates import TemplateType
@@ -32,8 +33,10 @@ def account() -> None:
 def create_account(name: str, quota_bytes: int | None, as_json: bool) -> None:
     """Create an account and its first API key. The key is shown this once."""
     made = _provisioning().create_account(name=name, quota_bytes=quota_bytes)
+    # What scripts read stays as it is; clients of Agora need the key's id, and people read it here.
+    named = {} if as_json else {"keyId": made.key.id}
     show(
-        {"id": made.account.id, "name": made.account.name, "keyId": made.key.id, "apiKey": made.key.key},
+        {"id": made.account.id, "name": made.account.name, **named, "apiKey": made.key.key},
         as_json=as_json,
         title="account created",
         hint="Keep the key: it cannot be shown again. Next: switchhook rate-card create, switchhook source create",
@@ -101,8 +104,11 @@ def create_template(
     agent_id: str | None,
     as_json: bool,
 ) -> None:
-    """Create a template and, if it has a URL, its endpoint."""
-    made = _provisioning().create_template(
+    """Create a template and, if it has a URL, its endpoint. An agent that is named is granted to the account."""
+    provisioning = _provisioning()
+    if agent_id is not None:
+        provisioning.add_grant(account_id=account_id, provider=elevenlabs.NAME, object_id=agent_id)
+    made = provisioning.create_template(
         account_id=account_id,
         name=name,
         type=kind,
@@ -165,7 +171,7 @@ def create_rate_card(
             "currency": made.currency,
             "card": f"{made.initial_seconds}/{made.increment_seconds}",
             "effectiveFrom": made.effective_from,
-            "offered": made.offered,
+            **({"offered": True} if made.offered else {}),
         },
         as_json=as_json,
         title="rate card created",

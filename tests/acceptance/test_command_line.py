@@ -77,7 +77,7 @@ def test_prints_the_documented_names_as_json(stack: Stack, receiver: Receiver) -
     answer = stack.post(source["url"], body, retell_headers(body, "key_1"))
     stack.await_settled(stack.customers.known(account["id"]))
 
-    assert account.keys() == {"id", "name", "keyId", "apiKey"}
+    assert account.keys() == {"id", "name", "apiKey"}
     assert source.keys() == {"id", "url", "provider"}
     assert endpoint.keys() == {"id", "url", "webhookSecret", "signingSecret"}
     assert template.keys() == {"id", "webhookSecret", "signingSecret", "endpointId"}

@@ -28,6 +28,7 @@ def test_prefers_the_template_to_the_source(
 ) -> None:
     """An agent's template takes its events from the source's own endpoint; other agents' events stay with it."""
     source = customer.source("elevenlabs", relay_url=other_receiver.url)
+    customer.grant("elevenlabs", "agent_of_template")
     customer.template(receiver.url, agent_id="agent_of_template")
     bound_body = elevenlabs_transcription("conv_1", agent_id="agent_of_template")
     other_body = elevenlabs_transcription("conv_2", agent_id="another_agent")

@@ -38,7 +38,7 @@ class _Reader(io.RawIOBase):
     """What a socket has to read, until the time is over."""
 
     def __init__(self, raw: io.RawIOBase, sock: socket.socket) -> None:
-        self._raw = raw
+        self._stream = raw
         self._socket = sock
         self._each = sock.gettimeout()
         self._ends_at = time.monotonic() + WHOLE_SECONDS
@@ -51,10 +51,10 @@ class _Reader(io.RawIOBase):
         if left <= 0:
             raise TimeoutError
         self._socket.settimeout(left if self._each is None else min(left, self._each))
-        return self._raw.readinto(buffer)
+        return self._stream.readinto(buffer)
 
     def close(self) -> None:
-        self._raw.close()
+        self._stream.close()
         super().close()
 
 
