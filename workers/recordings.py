@@ -42,7 +42,7 @@ LEASE_MS: Final = 120_000
 # Recordings at once in one process, and of one account: what hangs, hangs in its share.
 SLOTS: Final = 4
 # An idle lane is looked at this often, by whichever thread comes first: what a lost bell costs. A recording has time.
-LOOK_SECONDS: Final = 1.5
+LOOK_SECONDS: Final = 3.0
 _ACCOUNT_SLOTS: Final = 2
 # While other recordings hold the memory; and when an operator must mend something, such as a key that is missing.
 _FULL_WAIT_MS: Final = 5_000
