@@ -69,18 +69,34 @@ def checked_url(url: str, *, allow: Iterable[Network | str] = (), https_only: bo
     return checked_destination(url, allow=allow, https_only=https_only, field=field).url
 
 
-def checked_destination(
-    url: str, *, allow: Iterable[Network | str] = (), https_only: bool = False, field: str = "url"
-) -> Destination:
-    """Take a URL apart and judge it: as `checked_url`, for callers that need the parts."""
+def written_url(url: str, *, https_only: bool = False, field: str = "url") -> str:
+    """Return a URL rebuilt from its parts; only how it is written is judged, not where it leads.
+
+    For what is judged where it is connected to. Raises TargetRefused naming `field`.
+    """
     try:
-        return _destination(url, allow=tuple(allow), schemes=("https",) if https_only else ("http", "https"))
+        return _destination(url, allow=None, schemes=_schemes(https_only)).url
     except TargetRefused as refusal:
         refusal.field = field
         raise
 
 
-def _destination(url: str, *, allow: tuple[Network | str, ...], schemes: tuple[str, ...]) -> Destination:
+def checked_destination(
+    url: str, *, allow: Iterable[Network | str] = (), https_only: bool = False, field: str = "url"
+) -> Destination:
+    """Take a URL apart and judge it: as `checked_url`, for callers that need the parts."""
+    try:
+        return _destination(url, allow=tuple(allow), schemes=_schemes(https_only))
+    except TargetRefused as refusal:
+        refusal.field = field
+        raise
+
+
+def _schemes(https_only: bool) -> tuple[str, ...]:
+    return ("https",) if https_only else ("http", "https")
+
+
+def _destination(url: str, *, allow: tuple[Network | str, ...] | None, schemes: tuple[str, ...]) -> Destination:
     if not isinstance(url, str) or _NEVER.search(url):
         raise TargetRefused("the URL must not hold spaces, control characters or backslashes")
     parts = _URL.fullmatch(url)
@@ -88,7 +104,7 @@ def _destination(url: str, *, allow: tuple[Network | str, ...], schemes: tuple[s
         raise TargetRefused(f"the URL must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
     scheme, authority, path, query = parts.groups()
     host, port, is_address = _authority(authority)
-    if not _may_be_called(host, is_address=is_address, allow=allow):
+    if allow is not None and not _may_be_called(host, is_address=is_address, allow=allow):
         raise TargetRefused("the host is not a public address")
     destination = Destination(
         scheme=scheme.lower(),

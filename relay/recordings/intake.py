@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from relay.delivery.guard import checked_url
+from relay.delivery.url import written_url
 from relay.directory import Directory
 from relay.outbox import Admission, Unit, Verdict
 from relay.outbox.outcomes import encode_facts
@@ -30,7 +30,6 @@ class RecordingIntake:
         self._ring = ring
         self._directory = directory
         self._commit = commit
-        self._allow = settings.egress_allow
         self._https_only = not settings.allow_http
         self._retention_ms = settings.retention // _MILLISECOND
         self._quota_bytes = settings.account_quota_bytes
@@ -38,9 +37,10 @@ class RecordingIntake:
     def take(self, account_id: str, handed_in: HandedIn) -> bool:
         """Commit a call; False if it was before, and nothing more happens.
 
-        Raises TargetRefused for an address that can never be fetched from, OverQuota, and Unavailable.
+        Raises TargetRefused for an address that is written wrong, OverQuota, and Unavailable. Where it leads is judged
+        by whoever fetches it: the call fails then, like any that cannot be reached.
         """
-        location = checked_url(handed_in.location, allow=self._allow, https_only=self._https_only, field="location")
+        location = written_url(handed_in.location, https_only=self._https_only, field="location")
         handed_in = replace(handed_in, location=location)
         facts = facts_of(handed_in, account_id=account_id, now_ms=int(time.time() * 1000))
         admission = Admission(
