@@ -26,6 +26,7 @@ from relay.store.database import Database
 from relay.store.sessions import AWAITED, Session
 from relay.store.templates import Template
 from relay.store.transfers import transferred_to
+from relay.telemetry import logs
 
 # A signed URL of ElevenLabs opens one conversation within this time (ElevenLabs docs, "Signed URLs").
 SIGNED_URL_SECONDS: Final = 900
@@ -177,15 +178,22 @@ class Sessions:
                 more=wish.more,
                 version=wish.version,
             )
-        with self._database.begin() as connection:
-            sessions.begun(
-                connection,
-                account_id=session.account_id,
-                session_id=session.id,
-                conversation_id=call.call_id,
-                status="pending",
-            )
+        self._note(session, call)
         return session, call
+
+    def _note(self, session: Session, call: WebCall) -> None:
+        """Keep the call's id. If that fails the call is there all the same: its webhooks name the session."""
+        try:
+            with self._database.begin() as connection:
+                sessions.begun(
+                    connection,
+                    account_id=session.account_id,
+                    session_id=session.id,
+                    conversation_id=call.call_id,
+                    status="pending",
+                )
+        except Unavailable as error:
+            logs.alarm("call_not_recorded", account_id=session.account_id, session_id=session.id, error=error)
 
     def _join(self, template: Template, channel: Channel, *, metadata: Mapping[str, Any] | None) -> Started:
         joined = AgoraAgents(self._database, self._mirror, self._clients).join(

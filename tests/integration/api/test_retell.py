@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from flask import Flask
@@ -17,6 +17,7 @@ from retell.types import WebCallResponse
 from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
+from relay.errors import Unavailable
 from relay.outbox import Outbox
 from relay.outbox.outcomes import OutcomeReader
 from relay.providers.retell import sign
@@ -124,6 +125,23 @@ def test_begins_a_web_call_for_the_newer_web_client(api: Api, retell: FakeRetell
     assert (session.provider, session.status, session.metadata) == ("retell", "pending", {"customer": 7})
     assert session.template_id is not None
     assert retell.requests[-1].path == "/v3/create-web-call"
+
+
+@pytest.mark.parametrize("path", CREATE)
+def test_a_call_that_was_made_is_answered_though_postgres_went_away(
+    api: Api, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """It costs, and its webhooks name its session: whoever asked for it has to be able to join it."""
+    agent_id = an_agent(api)
+
+    def away(*_: Any, **__: Any) -> NoReturn:
+        raise Unavailable
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sessions, "begun", away)
+        answer = begin(api, path, agent_id=agent_id)
+    assert (answer.status_code, session_of(api, answer).status) == (201, "pending")
+    assert answer.get_json()["access_token"].startswith("token_")
 
 
 def test_begins_a_web_call_for_the_older_web_client(api: Api, retell: FakeRetell) -> None:
