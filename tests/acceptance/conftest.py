@@ -8,8 +8,8 @@ import pytest
 
 from relay.demo.embedded import EmbeddedPostgres, Scratch
 from tests.customers import Customer
-from tests.fakes.elevenlabs import KEY, FakeElevenLabs, fake_elevenlabs
-from tests.fakes.retell import FakeRetell, fake_retell
+from tests.fakes.elevenlabs import KEY, FakeElevenLabs
+from tests.fakes.retell import FakeRetell
 from tests.receiver import Receiver, receiving
 from tests.stack import Stack, fresh_stack
 
@@ -19,14 +19,14 @@ OPERATOR_KEY = "op_" + "k" * 40
 @pytest.fixture(scope="package")
 def elevenlabs() -> Iterator[FakeElevenLabs]:
     """ElevenLabs, for the operator's own key."""
-    with fake_elevenlabs() as fake:
+    with FakeElevenLabs() as fake:
         yield fake
 
 
 @pytest.fixture(scope="package")
 def retell() -> Iterator[FakeRetell]:
     """Retell, for the operator's own key."""
-    with fake_retell() as fake:
+    with FakeRetell() as fake:
         yield fake
 
 

@@ -17,7 +17,7 @@ from relay.sealing import KeyRing
 from relay.settings import ProviderAccess
 from relay.store import grants, sessions
 from tests.customers import Customer, Inlet
-from tests.fakes.agora import FakeAgent, FakeAgora, faking_agora
+from tests.fakes.agora import FakeAgent, FakeAgora
 from tests.payloads import agora_headers, agora_notification
 from tests.receiver import Receiver
 from tests.stack import Stack
@@ -62,7 +62,7 @@ class Scene:
 @pytest.fixture
 def scene(stack: Stack, customer: Customer) -> Iterator[Scene]:
     """A scene of its own for a test."""
-    with faking_agora() as agora:
+    with FakeAgora() as agora:
         yield Scene(stack, customer, agora, stack.customers.create().source("agora", shared=True))
 
 

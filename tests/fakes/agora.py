@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlsplit
+
+from tests.fakes.server import Fake, Seen
 
 _ROUTE: Final = re.compile(
     r"/api/conversational-ai-agent/v2/projects/(?P<appid>[^/]+)/"
@@ -23,17 +21,6 @@ _RUNNING, _STOPPED = 2, 4
 _numbers = itertools.count(1)
 
 Reply = tuple[int, dict[str, Any] | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One request as it arrived."""
-
-    method: str
-    path: str
-    authorization: str | None
-    body: Any
-    query: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -65,7 +52,7 @@ class FakeAgent:
         return {**common, "labels": dict(self.labels), **more}
 
 
-class FakeAgora:
+class FakeAgora(Fake):
     """A threaded server on a free loopback port."""
 
     def __init__(self) -> None:
@@ -73,25 +60,12 @@ class FakeAgora:
         self.agents: dict[str, FakeAgent] = {}
         self._failures: deque[int] = deque()
         self._lock = threading.Lock()
-        self._server = _Server(self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="agora", daemon=True)
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        """Its base URL."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__("agora")
 
     def fail_next(self, status: int, times: int = 1) -> None:
         """Answer the next requests with this status, having done nothing."""
         with self._lock:
             self._failures.extend([status] * times)
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def answer(self, seen: Seen) -> Reply:
         """What to answer; None for an empty body."""
@@ -103,7 +77,7 @@ class FakeAgora:
             if route is None or seen.authorization is None:
                 return _refusal(404 if route is None else 401, "InvalidPermission")
             if route["list"]:
-                return 200, self._page(route["appid"], seen.query)
+                return 200, self._page(route["appid"], {name: given[0] for name, given in seen.query.items()})
             if route["agent"] is None:
                 return self._join(route["appid"], seen.body)
             agent = self.agents.get(route["agent"])
@@ -157,16 +131,6 @@ class FakeAgora:
         return 200, {"agent_id": agent.agent_id, "channel": channel, "start_ts": int(time.time())}
 
 
-@contextmanager
-def faking_agora() -> Iterator[FakeAgora]:
-    """A server for as long as the block runs."""
-    fake = FakeAgora()
-    try:
-        yield fake
-    finally:
-        fake.close()
-
-
 def _is_complete(body: Mapping[str, Any]) -> bool:
     """What the document requires, unless a preset or a pipeline has it, or an `mllm` is in its place."""
     properties = body["properties"]
@@ -184,37 +148,3 @@ def _started(agent: FakeAgent) -> dict[str, Any]:
 
 def _refusal(status: int, reason: str) -> Reply:
     return status, {"detail": "the detail may quote what was sent", "reason": reason}
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, fake: FakeAgora) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.fake = fake
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        self._serve()
-
-    def do_POST(self) -> None:
-        self._serve()
-
-    def _serve(self) -> None:
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        url, body = urlsplit(self.path), json.loads(raw) if raw else None
-        seen = Seen(self.command, url.path, self.headers.get("Authorization"), body, dict(parse_qsl(url.query)))
-        status, answer = self.server.fake.answer(seen)
-        body = b"" if answer is None else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Nothing is printed."""

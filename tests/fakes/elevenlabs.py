@@ -10,17 +10,13 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
 
 from tests.fakes.elevenlabs_state import (
     ACCESS,
     Json,
-    Query,
     Refused,
     Workspace,
     agent_page,
@@ -36,21 +32,9 @@ from tests.fakes.elevenlabs_state import (
     tool_config,
     without,
 )
+from tests.fakes.server import Fake, Seen
 
 KEY: Final = "xi-key-of-tests"
-# Answered instead of a status: the connection is closed without a word.
-DROPPED: Final = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One request."""
-
-    method: str
-    path: str
-    query: Query
-    headers: Mapping[str, str]
-    body: Any
 
 
 @dataclass(slots=True)
@@ -61,7 +45,7 @@ class _Failure:
     acted: bool
 
 
-class FakeElevenLabs:
+class FakeElevenLabs(Fake):
     """The server. `requests` are those that had a key, oldest first."""
 
     def __init__(self, *keys: str) -> None:
@@ -71,14 +55,7 @@ class FakeElevenLabs:
         self._lock = threading.RLock()
         self._failures: list[_Failure] = []
         self._numbers = itertools.count(1)
-        self._server = _Server(self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="elevenlabs", daemon=True)
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        """The base URL."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__("elevenlabs")
 
     @property
     def workspace(self) -> Workspace:
@@ -128,12 +105,6 @@ class FakeElevenLabs:
             **fields,
         }
         return conversation_id
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def answer(self, seen: Seen) -> tuple[int, Any]:
         """The status and the JSON body for a request."""
@@ -232,53 +203,3 @@ class FakeElevenLabs:
             "retry_enabled": False,
         }
         return {"webhook_id": webhook_id, "webhook_secret": secret}
-
-
-@contextmanager
-def fake_elevenlabs(*keys: str) -> Iterator[FakeElevenLabs]:
-    """A fake for as long as the block lasts."""
-    fake = FakeElevenLabs(*keys)
-    try:
-        yield fake
-    finally:
-        fake.close()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, fake: FakeElevenLabs) -> None:
-        self.fake = fake
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away: nothing to print."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    # An answer in one packet: in two, the second would wait 40 ms for the first one's acknowledgement.
-    wbufsize = -1
-    server: _Server
-
-    def _serve(self) -> None:
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = urlsplit(self.path)
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        body = json.loads(raw) if raw else None
-        seen = Seen(self.command, parts.path, parse_qs(parts.query), headers, body)
-        status, answer = self.server.fake.answer(seen)
-        if status == DROPPED:
-            self.close_connection = True
-            return
-        data = b"" if answer is None else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    do_GET = do_POST = do_PATCH = do_DELETE = _serve  # noqa: N815  (the base class's names)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class's name
-        """Say nothing."""

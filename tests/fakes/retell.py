@@ -9,12 +9,10 @@ import itertools
 import json
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from typing import Any, Final
-from urllib.parse import urlsplit
+
+from tests.fakes.server import Fake, Seen
 
 Json = dict[str, Any]
 KEY: Final = "retell-key-of-tests"
@@ -22,17 +20,7 @@ _GET_CALL: Final = "/v2/get-call/"
 _PAGE: Final = 50
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """One request."""
-
-    method: str
-    path: str
-    authorization: str | None
-    body: Any
-
-
-class FakeRetell:
+class FakeRetell(Fake):
     """The server. `calls` are those that were made, by id, as `get-call` shows them."""
 
     def __init__(self, key: str = KEY) -> None:
@@ -42,25 +30,12 @@ class FakeRetell:
         self._failures: deque[int] = deque()
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
-        self._server = _Server(self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="retell", daemon=True)
-        self._thread.start()
-
-    @property
-    def url(self) -> str:
-        """The base URL."""
-        return f"http://127.0.0.1:{self._server.server_port}"
+        super().__init__("retell")
 
     def fail_next(self, status: int, times: int = 1) -> None:
         """Answer the next requests with this status, having done nothing."""
         with self._lock:
             self._failures.extend([status] * times)
-
-    def close(self) -> None:
-        """Stop listening."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
 
     def answer(self, seen: Seen) -> tuple[int, Any]:
         """The status and the JSON body for a request."""
@@ -106,16 +81,6 @@ class FakeRetell:
         return page | ({"pagination_key": str(start + most)} if has_more else {})
 
 
-@contextmanager
-def fake_retell(key: str = KEY) -> Iterator[FakeRetell]:
-    """A fake for as long as the block lasts."""
-    fake = FakeRetell(key)
-    try:
-        yield fake
-    finally:
-        fake.close()
-
-
 def _with_token(call: Json, token: str) -> Json:
     """What version 2 tells of a call: all of it."""
     return call | {"access_token": token}
@@ -131,40 +96,3 @@ def _connection(call: Json, token: str) -> Json:
 
 def _refusal(status: int, message: str) -> tuple[int, Json]:
     return status, {"status": "error", "message": message}
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self, fake: FakeRetell) -> None:
-        self.fake = fake
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away: nothing to print."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def do_GET(self) -> None:
-        self._serve()
-
-    def do_POST(self) -> None:
-        self._serve()
-
-    def _serve(self) -> None:
-        raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        path, authorization = urlsplit(self.path).path, self.headers.get("Authorization")
-        seen = Seen(self.command, path, authorization, json.loads(raw) if raw else None)
-        status, answer = self.server.fake.answer(seen)
-        data = json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the base class's name
-        """Say nothing."""

@@ -15,7 +15,7 @@ from relay.store import audit
 from relay.store.database import Database
 from relay.store.tables import sessions
 from tests.customers import Customers
-from tests.fakes.retell import KEY, fake_retell
+from tests.fakes.retell import KEY, FakeRetell
 from tests.integration.test_replay_command import Past, answers
 
 
@@ -68,7 +68,7 @@ def test_a_replay_may_fetch_content_again(past: Past, database: Database) -> Non
     """Only if it was asked for, and then it says so; a dry run cannot tell."""
     endpoint = past.endpoint()
     event_id = past.event(1, (endpoint, "delivered"), kind="call_analyzed")
-    with fake_retell() as fake:
+    with FakeRetell() as fake:
         fake.calls["c"] = {"call_id": "c", "metadata": {ACCOUNT_LABEL: past.customer.id}, "transcript": "Hello."}
         there = {"SWITCHHOOK_RETELL_BASE_URL": fake.url, "SWITCHHOOK_RETELL_API_KEY": KEY}
         refused = past.run(event_id, **there)

@@ -12,7 +12,7 @@ import redis
 from relay.connections import redis_client as connect_redis
 from relay.demo.embedded import EmbeddedPostgres, EmbeddedRedis
 from relay.settings import Settings
-from tests.fakes.elevenlabs import FakeElevenLabs, fake_elevenlabs
+from tests.fakes.elevenlabs import FakeElevenLabs
 from tests.integration.agents.voices import Voices, pointed_at
 
 
@@ -45,7 +45,7 @@ def voice_redis(voice_settings: Settings) -> Iterator[redis.Redis]:
 @pytest.fixture
 def fake() -> Iterator[FakeElevenLabs]:
     """ElevenLabs."""
-    with fake_elevenlabs() as fake:
+    with FakeElevenLabs() as fake:
         yield fake
 
 

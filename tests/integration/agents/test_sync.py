@@ -17,7 +17,8 @@ from relay.errors import NotFound
 from relay.providers.rest.client import Rest
 from relay.settings import ProviderAccess
 from relay.store import provider_keys
-from tests.fakes.elevenlabs import DROPPED, FakeElevenLabs
+from tests.fakes.elevenlabs import FakeElevenLabs
+from tests.fakes.server import DROPPED
 from tests.integration.agents.voices import CREATE, Owned, Voices, once
 from workers import upkeep
 

@@ -9,7 +9,8 @@ import pytest
 from relay.agents.webhooks import WorkspaceWebhooks
 from relay.errors import ProviderUnavailable
 from relay.store import audit, sources, workspace_webhooks
-from tests.fakes.elevenlabs import DROPPED, FakeElevenLabs
+from tests.fakes.elevenlabs import FakeElevenLabs
+from tests.fakes.server import DROPPED
 from tests.integration.agents.voices import Voices, once, pointed_at
 
 

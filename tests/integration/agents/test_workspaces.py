@@ -12,7 +12,8 @@ from relay.agents.tools import markers
 from relay.sealing import KeyRing
 from relay.settings import ProviderAccess
 from relay.store import grants, provider_keys
-from tests.fakes.elevenlabs import DROPPED, FakeElevenLabs
+from tests.fakes.elevenlabs import FakeElevenLabs
+from tests.fakes.server import DROPPED
 from tests.integration.agents.voices import CREATE, Owned, Voices
 
 THEIR_KEY: Final = "their-key"

@@ -22,7 +22,8 @@ from relay.store.database import Database
 from relay.store.sources import Source
 from relay.store.templates import Template
 from relay.store.voice_agents import VoiceAgent
-from tests.fakes.elevenlabs import KEY, FakeElevenLabs, Seen
+from tests.fakes.elevenlabs import KEY, FakeElevenLabs
+from tests.fakes.server import Seen
 
 CONFIG: Final[dict[str, Any]] = {"systemPrompt": "Ask kindly.", "voiceId": "voice_1"}
 CREATE: Final = "POST /v1/convai/agents/create"

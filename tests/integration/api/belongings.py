@@ -20,9 +20,9 @@ from relay.outbox.outcomes import OutcomeReader
 from relay.settings import ProviderAccess, Settings
 from relay.store import tables
 from relay.store.database import Database
-from tests.fakes.agora import FakeAgora, faking_agora
-from tests.fakes.elevenlabs import KEY, FakeElevenLabs, fake_elevenlabs
-from tests.fakes.retell import FakeRetell, fake_retell
+from tests.fakes.agora import FakeAgora
+from tests.fakes.elevenlabs import KEY, FakeElevenLabs
+from tests.fakes.retell import FakeRetell
 from tests.integration.api.conftest import Api, Customer
 from tests.integration.api.requests import OPERATIONS, body_of, fields_of, headers_of, path_of
 from workers.charge import ChargeLane
@@ -62,7 +62,7 @@ class Fakes:
 @contextmanager
 def fake_providers() -> Iterator[Fakes]:
     """Them, for as long as the block runs."""
-    with fake_elevenlabs() as elevenlabs, faking_agora() as agora, fake_retell() as retell:
+    with FakeElevenLabs() as elevenlabs, FakeAgora() as agora, FakeRetell() as retell:
         yield Fakes(elevenlabs, agora, retell)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,6 +14,7 @@ import pytest
 import redis
 from flask import Flask, request
 from flask.testing import FlaskClient
+from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from relay.api.core.gates import Gates
@@ -28,6 +30,7 @@ from relay.settings import Settings
 from relay.store import accounts
 from relay.store.database import Database
 from relay.web import close, create_app
+from tests.fakes.elevenlabs import FakeElevenLabs
 
 OPERATOR_KEY = "op_" + "k" * 40
 
@@ -163,6 +166,25 @@ def _others_are_waited_for_behind_the_gate(monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setattr(changes, "resolve_checked", waited_for(resolve))
     yield
     assert undeclared == [], "declare it as is_slow"
+
+
+@pytest.fixture(scope="module")
+def served(api_app: Flask) -> Iterator[str]:
+    """The application on a port, for official clients; the base URL."""
+    server = make_server("127.0.0.1", 0, api_app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def eleven() -> Iterator[FakeElevenLabs]:
+    """ElevenLabs, for modules whose `api_settings` point at it."""
+    with FakeElevenLabs() as fake:
+        yield fake
 
 
 @pytest.fixture

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import base64
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from flask import Flask
-from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from relay.errors import Unavailable
@@ -20,7 +17,7 @@ from relay.store import provider_keys, sessions
 from relay.store.sessions import Session
 from relay.web import close, create_app
 from tests.customers import Customers
-from tests.fakes.agora import FakeAgora, faking_agora
+from tests.fakes.agora import FakeAgora
 from tests.integration.api.conftest import Api, Customer
 from tests.payloads import agora_headers, agora_notification
 
@@ -33,7 +30,7 @@ OURS = "Basic " + base64.b64encode(b"customer:secret").decode()
 @pytest.fixture(scope="module")
 def agora_server() -> Iterator[FakeAgora]:
     """Agora, for this module."""
-    with faking_agora() as fake:
+    with FakeAgora() as fake:
         yield fake
 
 
@@ -563,18 +560,6 @@ def test_an_agent_that_joined_is_answered_though_postgres_went_away(
     assert (answer.status_code, answer.get_json()["agent_id"] in agora.agents) == (200, True)
     [session] = all_sessions(api)
     assert (session.status, session.conversation_id) == ("pending", None)
-
-
-@pytest.fixture
-def served(api_app: Flask) -> Iterator[str]:
-    """The application on a port."""
-    server = make_server("127.0.0.1", 0, api_app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 @pytest.mark.filterwarnings("ignore")  # the package was made for two versions of pydantic at once

@@ -19,8 +19,8 @@ from relay.settings import ProviderAccess, Settings
 from relay.store import charges, deliveries, rate_cards, sessions
 from tests.answering import Answering
 from tests.answering import answer as replying
-from tests.fakes.agora import FakeAgora, faking_agora
-from tests.fakes.elevenlabs import KEY, FakeElevenLabs, fake_elevenlabs
+from tests.fakes.agora import FakeAgora
+from tests.fakes.elevenlabs import KEY, FakeElevenLabs
 from tests.integration.api.conftest import Api
 from workers.charge import ChargeLane
 from workers.record import RecordLane
@@ -51,13 +51,6 @@ CHANNEL: dict[str, Any] = {
 
 
 @pytest.fixture(scope="module")
-def eleven() -> Iterator[FakeElevenLabs]:
-    """ElevenLabs, as its documents describe it."""
-    with fake_elevenlabs() as fake:
-        yield fake
-
-
-@pytest.fixture(scope="module")
 def retell() -> Iterator[Answering]:
     """Retell, which begins a web call whatever it is asked."""
     server = Answering(replying(json.dumps(WEB_CALL).encode(), status="201 Created", content_type="application/json"))
@@ -68,7 +61,7 @@ def retell() -> Iterator[Answering]:
 @pytest.fixture(scope="module")
 def agora() -> Iterator[FakeAgora]:
     """Agora, as its documents describe it."""
-    with faking_agora() as fake:
+    with FakeAgora() as fake:
         yield fake
 
 

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from elevenlabs.client import ElevenLabs
 from elevenlabs.core import ApiError
-from flask import Flask
-from werkzeug.serving import make_server
 
 from relay.settings import ProviderAccess, Settings
-from tests.fakes.elevenlabs import KEY, FakeElevenLabs, fake_elevenlabs
+from tests.fakes.elevenlabs import KEY, FakeElevenLabs
 from tests.integration.api.conftest import Api
 
 CANARY = "/api/agents/signed-url"
@@ -23,28 +19,9 @@ SHORTEST = {"name": "T", "type": "conversation", "systemPrompt": "Be kind."}
 
 
 @pytest.fixture(scope="module")
-def eleven() -> Iterator[FakeElevenLabs]:
-    """ElevenLabs, as its documents describe it."""
-    with fake_elevenlabs() as fake:
-        yield fake
-
-
-@pytest.fixture(scope="module")
 def api_settings(api_settings: Settings, eleven: FakeElevenLabs) -> Settings:
     """The API with our own key at ElevenLabs."""
     return replace(api_settings, elevenlabs=ProviderAccess(base_url=eleven.url, api_key=KEY))
-
-
-@pytest.fixture(scope="module")
-def served(api_app: Flask) -> Iterator[str]:
-    """The application on a port."""
-    server = make_server("127.0.0.1", 0, api_app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 def a_template(api: Api, *, key: str | None = None, **fields: Any) -> dict[str, Any]:

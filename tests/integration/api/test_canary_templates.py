@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -15,7 +14,7 @@ from relay.sealing import KeyRing
 from relay.settings import ProviderAccess, Settings
 from relay.store import audit, rate_cards, template_pages, templates
 from relay.store.database import Database
-from tests.fakes.elevenlabs import KEY, FakeElevenLabs, fake_elevenlabs
+from tests.fakes.elevenlabs import KEY, FakeElevenLabs
 from tests.integration.api.conftest import Api
 
 PATH = "/api/convagents/templates"
@@ -43,13 +42,6 @@ DOCUMENTED: dict[str, Any] = {
     ],
 }
 SHORTEST = {"name": "T", "type": "conversation", "systemPrompt": "Be kind."}
-
-
-@pytest.fixture(scope="module")
-def eleven() -> Iterator[FakeElevenLabs]:
-    """ElevenLabs, as its documents describe it."""
-    with fake_elevenlabs() as fake:
-        yield fake
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,20 +15,13 @@ from relay.provisioning import caps, changes, checks
 from relay.settings import ProviderAccess, Settings
 from relay.store import accounts, sessions
 from relay.store.tables import templates
-from tests.fakes.elevenlabs import KEY, FakeElevenLabs, fake_elevenlabs
+from tests.fakes.elevenlabs import KEY, FakeElevenLabs
 from tests.integration.api.conftest import Api
 
 TEMPLATES = "/api/convagents/templates"
 TEMPLATE = {"name": "T", "type": "conversation", "systemPrompt": "Be kind.", "provider": "agora"}
 ENDPOINT = {"url": "http://127.0.0.1:9/"}
 SOURCE = {"provider": "retell", "secrets": ["s"]}
-
-
-@pytest.fixture(scope="module")
-def eleven() -> Iterator[FakeElevenLabs]:
-    """ElevenLabs."""
-    with fake_elevenlabs() as fake:
-        yield fake
 
 
 @pytest.fixture(scope="module")

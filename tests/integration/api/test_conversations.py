@@ -22,7 +22,7 @@ from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import ProviderAccess, Settings
 from relay.store import accounts, sessions
-from tests.fakes.elevenlabs import KEY, FakeElevenLabs, fake_elevenlabs
+from tests.fakes.elevenlabs import KEY, FakeElevenLabs
 from tests.integration.api.conftest import Api
 
 AGENTS = "/v1/convai/agents"
@@ -47,7 +47,7 @@ EVERYTHING = WANTED | {"language": "de", "tools": [BOOKING], "context_window": 2
 @pytest.fixture(scope="module")
 def elevenlabs_server() -> Iterator[FakeElevenLabs]:
     """ElevenLabs, for all tests of this module."""
-    with fake_elevenlabs() as fake:
+    with FakeElevenLabs() as fake:
         yield fake
 
 

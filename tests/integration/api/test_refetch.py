@@ -14,8 +14,8 @@ from relay.providers.retell import ACCOUNT_LABEL
 from relay.settings import ProviderAccess, Settings
 from relay.store import sessions
 from relay.store.tables import accounts
-from tests.fakes.elevenlabs import KEY, FakeElevenLabs, fake_elevenlabs
-from tests.fakes.retell import FakeRetell, fake_retell
+from tests.fakes.elevenlabs import KEY, FakeElevenLabs
+from tests.fakes.retell import FakeRetell
 from tests.integration.api.conftest import Api
 from tests.integration.api.past import Past
 
@@ -26,14 +26,14 @@ SAID = {"transcript": [{"role": "agent", "message": "Hello again."}]}
 @pytest.fixture(scope="module")
 def elevenlabs_server() -> Iterator[FakeElevenLabs]:
     """ElevenLabs: a workspace for our key and one for the account's own."""
-    with fake_elevenlabs(KEY, OWN_KEY) as fake:
+    with FakeElevenLabs(KEY, OWN_KEY) as fake:
         yield fake
 
 
 @pytest.fixture(scope="module")
 def retell_server() -> Iterator[FakeRetell]:
     """Retell, for one key."""
-    with fake_retell() as fake:
+    with FakeRetell() as fake:
         yield fake
 
 

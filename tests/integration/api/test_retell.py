@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, NoReturn
 
 import pytest
-from flask import Flask
 from retell import BadRequestError, NotFoundError, Retell
 from retell.types import WebCallResponse
-from werkzeug.serving import make_server
 from werkzeug.test import TestResponse
 
 from relay.errors import Unavailable
@@ -24,7 +21,7 @@ from relay.providers.retell import sign
 from relay.settings import ProviderAccess, Settings
 from relay.store import sessions, tables
 from relay.store.sessions import Session
-from tests.fakes.retell import FakeRetell, fake_retell
+from tests.fakes.retell import FakeRetell
 from tests.integration.api.conftest import Api
 from workers.charge import ChargeLane
 from workers.record import RecordLane
@@ -38,7 +35,7 @@ _numbers = itertools.count(1)
 @pytest.fixture(scope="module")
 def retell() -> Iterator[FakeRetell]:
     """Retell."""
-    with fake_retell() as fake:
+    with FakeRetell() as fake:
         yield fake
 
 
@@ -46,18 +43,6 @@ def retell() -> Iterator[FakeRetell]:
 def api_settings(api_settings: Settings, retell: FakeRetell) -> Settings:
     """The API with our own key at Retell."""
     return replace(api_settings, retell=ProviderAccess(base_url=retell.url, api_key=retell.key))
-
-
-@pytest.fixture(scope="module")
-def served(api_app: Flask) -> Iterator[str]:
-    """The application on a port."""
-    server = make_server("127.0.0.1", 0, api_app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
 
 
 def an_agent(api: Api, *, key: str | None = None, **fields: Any) -> str:

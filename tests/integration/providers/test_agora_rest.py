@@ -10,7 +10,7 @@ import pytest
 from relay.errors import ProviderFailed, ProviderUnavailable
 from relay.providers.rest.agora import Agora
 from relay.settings import ProviderAccess
-from tests.fakes.agora import FakeAgora, faking_agora
+from tests.fakes.agora import FakeAgora
 
 APPID = "0123456789abcdef0123456789abcdef"
 RUNNING, STOPPED = 2, 4
@@ -19,7 +19,7 @@ RUNNING, STOPPED = 2, 4
 @pytest.fixture
 def fake() -> Iterator[FakeAgora]:
     """Agora."""
-    with faking_agora() as fake:
+    with FakeAgora() as fake:
         yield fake
 
 
@@ -45,7 +45,7 @@ def test_lists_a_projects_agents_that_run(fake: FakeAgora, ours: Agora) -> None:
     assert (page.agents[0].start_ts, page.cursor) == (fake.agents[running].start_ts, None)
     assert [one.agent_id for one in ours.list(APPID, state={STOPPED}).agents] == [left]
     assert [one.status for one in ours.list(APPID, state=(STOPPED, RUNNING)).agents] == ["RUNNING", "STOPPED"]
-    assert fake.requests[-1].query == {"state": "2,4", "limit": "20"}
+    assert fake.requests[-1].query == {"state": ["2,4"], "limit": ["20"]}
 
 
 def test_lists_what_a_time_and_a_channel_say(fake: FakeAgora, ours: Agora) -> None:

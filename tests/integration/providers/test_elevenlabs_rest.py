@@ -23,7 +23,7 @@ from elevenlabs.types import (
 from relay.errors import ProviderFailed
 from relay.providers.rest.elevenlabs import ElevenLabs
 from relay.settings import ProviderAccess
-from tests.fakes.elevenlabs import KEY, FakeElevenLabs, fake_elevenlabs
+from tests.fakes.elevenlabs import KEY, FakeElevenLabs
 
 BODY: Final[dict[str, Any]] = {
     "name": "Intake",
@@ -41,7 +41,7 @@ TOOL: Final[dict[str, Any]] = {
 @pytest.fixture
 def fake() -> Iterator[FakeElevenLabs]:
     """ElevenLabs."""
-    with fake_elevenlabs() as fake:
+    with FakeElevenLabs() as fake:
         yield fake
 
 

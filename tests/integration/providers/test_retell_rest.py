@@ -12,13 +12,13 @@ from relay.errors import ProviderFailed, ProviderUnavailable
 from relay.providers.rest.retell import Retell
 from relay.providers.retell import ACCOUNT_LABEL
 from relay.settings import ProviderAccess
-from tests.fakes.retell import KEY, FakeRetell, fake_retell
+from tests.fakes.retell import KEY, FakeRetell
 
 
 @pytest.fixture
 def fake() -> Iterator[FakeRetell]:
     """Retell."""
-    with fake_retell() as fake:
+    with FakeRetell() as fake:
         yield fake
 
 
