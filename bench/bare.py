@@ -118,8 +118,8 @@ def insert(url: str, count: int) -> float:
     """Seconds that multi-row inserts into the ledger alone take, in transactions as large as the lane's."""
     statement = """
         INSERT INTO ledger (account_id, provider, conversation_id, kind, sequence, session_id, started_at,
-            duration_seconds, billed_seconds, unit_price, exact, amount, currency, steps, created_at)
-        SELECT 'acc_bare', 'bare', id, 'charge', 1, 1, now(), 91, 91, 0.1, 0.15, 0.15, 'USD', '{}', now()
+            duration_seconds, billed_seconds, unit_price, exact, amount, currency, steps, created_at, quantity, period)
+        SELECT 'acc_bare', 'bare', id, 'charge', 1, 1, now(), 91, 91, 0.1, 0.15, 0.15, 'USD', '{}', now(), 1.5, now()
         FROM unnest(%s::text[]) AS id
     """
     with psycopg.connect(url) as connection:

@@ -6,20 +6,24 @@ first. A corrected duration posts a reversal of what was charged and a new charg
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
-from typing import Final, Literal
+from typing import Final
 
+from billing import month_prices
 from billing.cost import Charge, cost
-from billing.duration import Unrated, UnratedReason, billable_duration
+from billing.duration import Duration, Unrated, UnratedReason, billable_duration
+from billing.entries import Entry, charged, reversed_by
+from billing.money import parse_number, round_money
 from billing.rates import RateCard
 from relay.calls import TRUST_KEY, Ending, Facts
-from relay.store.rate_cards import RateCardRow, card_at
+from relay.store.rate_cards import Cards, RateCardRow
+from relay.store.terms import Terms
 
-EntryKind = Literal["charge", "reversal"]
+# Why a call is not charged whose customer pays the provider: it ran on a key of the account's own.
+OWN_KEY: Final = "own_provider_key"
 
 # Which of one call's terminal events knows best, among those whose proofs are worth the same. Retell's cost and
 # duration may be final only after its analysis; a customer's own `complete` knows less than the provider's signed word.
@@ -36,6 +40,9 @@ _RANK_UNKNOWN: Final = 2
 _RANK_COMPLETE: Final = _RANKS["elevenlabs", "complete"]
 # We measure it ourselves, and a call id may be handed in again with another file when repeats are forgotten.
 _RATED_ONCE: Final = "canonical"
+# A provider that asks more for one call is mistaken, in the unit most likely: cents, or credits.
+_MOST_PROVIDER_COST: Final = Decimal(100_000)
+_NO_TERMS: Final = Terms()
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -54,28 +61,11 @@ class Authority:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One row for the ledger. `steps` say how the amount came about."""
-
-    kind: EntryKind
-    sequence: int
-    rate_card_id: str
-    started_at: datetime
-    duration_seconds: Decimal
-    billed_seconds: int
-    unit_price: Decimal
-    exact: Decimal
-    amount: Decimal
-    currency: str
-    steps: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Posted:
-    """What is known of a session's bill: by which event's word, and its newest charge, which is not reversed."""
+    """What is known of a session's bill: by which event's word, and the rows of its newest charge, if it has one."""
 
     authority: Authority
-    charge: Entry | None
+    charge: tuple[Entry, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +73,7 @@ class Assessment:
     """What is to be written: ledger rows, and the session as it now stands.
 
     `charge` None with a `reason` is a session that cannot be rated; `is_news` False means that what is there stays.
+    `rated_at` is the moment that chose the card, and the day on which the session is counted.
     """
 
     is_news: bool
@@ -94,59 +85,86 @@ class Assessment:
     reason: UnratedReason | None = None
     started_at: datetime | None = None
     ended_at: datetime | None = None
+    rated_at: datetime | None = None
 
 
-def assess(
-    facts: Facts, cards: Sequence[RateCardRow], posted: Posted | None, *, own_card: RateCardRow | None = None
-) -> Assessment:
+def assess(facts: Facts, cards: Cards, posted: Posted | None, *, terms: Terms = _NO_TERMS) -> Assessment:
     """Decide what a terminal event does to the bill of its session.
 
-    `cards` are the account's, in the order they begin; `own_card` is the template's, which comes before them whenever
-    it begins. `posted` is None when nothing was said of this session yet. `facts.call.ending` must be there. A
-    recording that was charged is never rated again.
+    `cards` are the account's; `terms` those of the session, whose own card comes before all others whenever it begins.
+    `posted` is None when nothing was said of this session yet. `facts.call.ending` must be there. A recording that was
+    charged is never rated again.
     """
     ending = facts.call.ending
     if ending is None:
         raise ValueError("only an event that ends a call can be assessed")
-    if posted is not None and posted.charge is not None and facts.call.provider == _RATED_ONCE:
+    if posted is not None and posted.charge and facts.call.provider == _RATED_ONCE:
         return Assessment(is_news=False, authority=posted.authority)
     started_at, ended_at = _moment(ending.started_at_ms), _moment(ending.ended_at_ms)
     rated_at = started_at or _moment(facts.call.occurred_at_ms) or at(facts.accepted_at_ms)
     duration = billable_duration(ending, provider=facts.call.provider)
-    row = own_card or card_at(cards, rated_at)
+    card = card_for(cards, rated_at, terms)
+    provider_cost = _provider_cost(ending)
     is_free = _is_free(ending)
-    reason = duration.reason if isinstance(duration, Unrated) else UnratedReason.NO_RATE_CARD if row is None else None
-    reason = None if is_free else reason
+    reason = None if is_free else _unrated(duration, card, provider_cost)
     authority = Authority(reason is None and not is_free, facts.trust, _rank(facts), facts.accepted_at_ms)
     if posted is not None and posted.authority >= authority:
         return Assessment(is_news=False, authority=posted.authority)
-    if is_free or isinstance(duration, Unrated) or row is None:
-        return Assessment(is_news=True, authority=authority, reason=reason, started_at=started_at, ended_at=ended_at)
-    charge = cost(duration.seconds, card_of(row))
-    charged = None if posted is None else posted.charge
-    entry = Entry(
-        kind="charge",
-        sequence=1 if charged is None else charged.sequence + 1,
-        rate_card_id=row.id,
+    told = Assessment(
+        is_news=True, authority=authority, reason=reason, started_at=started_at, ended_at=ended_at, rated_at=rated_at
+    )
+    if is_free or isinstance(duration, Unrated):
+        return told
+    if reason is not None or card is None:
+        return replace(told, duration_seconds=duration.seconds)
+    charge, entries = rate(
+        duration.seconds,
+        card,
+        rated_at=rated_at,
+        provider_cost_usd=provider_cost,
+        waived=OWN_KEY if terms.own_key else None,
+        posted=() if posted is None else posted.charge,
+        why="a more authoritative event gave other facts",
+    )
+    return replace(told, entries=entries, charge=charge, duration_seconds=duration.seconds, rate_card_id=card.id)
+
+
+def card_for(cards: Cards, rated_at: datetime, terms: Terms) -> RateCardRow | None:
+    """The card of a session: the one pinned to it, else its template's, its tag's or its account's at that moment."""
+    pinned = cards.by_id.get(terms.pinned_card_id) if terms.pinned_card_id else None
+    return pinned or cards.at(rated_at, template_id=terms.template_id, tag=terms.tag)
+
+
+def rate(
+    seconds: Decimal,
+    card: RateCardRow,
+    *,
+    rated_at: datetime,
+    provider_cost_usd: Decimal | None,
+    waived: str | None,
+    posted: tuple[Entry, ...],
+    why: str,
+) -> tuple[Charge, tuple[Entry, ...]]:
+    """What a call costs by this card, and the rows that make the ledger say so.
+
+    No rows if it does already; else what was `posted` is taken back first, and `why` says for what reason. Raises
+    BillingError where the card needs the provider's cost and there is none.
+    """
+    charge = cost(seconds, card_of(card), provider_cost=provider_cost_usd, waived=waived)
+    after = posted[-1].sequence if posted else 0
+    entries = charged(
+        charge,
+        card=card,
+        after=after,
         started_at=rated_at,
-        duration_seconds=duration.seconds,
-        billed_seconds=charge.billed_seconds,
-        unit_price=row.per_minute,
-        exact=charge.exact,
-        amount=charge.amount,
-        currency=charge.currency,
-        steps=charge.steps,
+        duration_seconds=seconds,
+        provider_cost_usd=provider_cost_usd if card.markup is not None else None,
     )
-    return Assessment(
-        is_news=True,
-        authority=authority,
-        entries=_entries(entry, charged),
-        charge=charge,
-        duration_seconds=duration.seconds,
-        rate_card_id=row.id,
-        started_at=started_at,
-        ended_at=ended_at,
-    )
+    if not posted:
+        return charge, entries
+    if _inputs(posted[0]) == _inputs(entries[0]):
+        return charge, ()
+    return charge, (*reversed_by(posted, why), *entries)
 
 
 def _rank(facts: Facts) -> int:
@@ -165,30 +183,33 @@ def _is_free(ending: Ending) -> bool:
     return ending.status == "failed" and ending.code is not None and ending.duration_seconds is None
 
 
-def _entries(entry: Entry, charged: Entry | None) -> tuple[Entry, ...]:
-    """The rows that make the ledger say `entry`: none if it does, else what was charged is taken back first."""
-    if charged is None:
-        return (entry,)
-    if _inputs(charged) == _inputs(entry):
-        return ()
-    return (_reversal(charged), entry)
+def _unrated(
+    duration: Duration | Unrated, card: RateCardRow | None, provider_cost: Decimal | None
+) -> UnratedReason | None:
+    if isinstance(duration, Unrated):
+        return duration.reason
+    if card is None:
+        return UnratedReason.NO_RATE_CARD
+    if card.markup is not None and duration.seconds and provider_cost is None:
+        return UnratedReason.PROVIDER_COST_MISSING
+    return None
+
+
+def _provider_cost(ending: Ending) -> Decimal | None:
+    """What the provider says that the call cost it; None if it is no amount that anything can be charged by."""
+    told = None if ending.provider_cost_usd is None else parse_number(ending.provider_cost_usd)
+    if told is None or not 0 <= told <= _MOST_PROVIDER_COST:
+        return None
+    return round_money(told)
 
 
 def _inputs(entry: Entry) -> tuple[object, ...]:
-    """What the price follows from. A start that becomes known later matters only if it chooses another card."""
-    return entry.duration_seconds, entry.rate_card_id
+    """What the price follows from, and the month in which it counts.
 
-
-def _reversal(charged: Entry) -> Entry:
-    return replace(
-        charged,
-        kind="reversal",
-        duration_seconds=-charged.duration_seconds,
-        billed_seconds=-charged.billed_seconds,
-        exact=-charged.exact,
-        amount=-charged.amount,
-        steps=(f"reverses charge {charged.sequence}: a more authoritative event gave other facts",),
-    )
+    A start that becomes known later matters only if it chooses another card or another month.
+    """
+    month = entry.started_at.astimezone(UTC).strftime("%Y-%m")
+    return entry.duration_seconds, entry.rate_card_id, entry.reason, entry.provider_cost_usd, month
 
 
 @lru_cache(maxsize=4096)
@@ -205,6 +226,9 @@ def card_of(row: RateCardRow) -> RateCard:
         max_charge=row.max_charge,
         decimals=row.decimals,
         rounding=row.rounding,
+        components=row.components,
+        markup=row.markup,
+        month=None if row.month_price is None else month_prices.read(row.month_price),
     )
 
 

@@ -2,22 +2,51 @@
 
 The steps, always in this order: zero test, free seconds, increments, rate, connect fee, minimum and maximum, and one
 rounding at the end. Rounding earlier, or in floating point, is how rating engines came to charge 0.3001 for 0.30.
+
+A charge has lines, one for each thing that is paid for; on each, quantity x unit price is its exact amount, and the
+rounded amounts of the lines add up to the charge.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from decimal import ROUND_CEILING, Decimal
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
 
-from billing.money import ARITHMETIC, ZERO, BillingError, format_price, parse_number, round_money
+from billing.money import ARITHMETIC, ZERO, BillingError, format_price, parse_number, round_money, summed
 from billing.rates import RateCard
 
 # Thirty years. Real calls are held to three days by billing.duration; this keeps any number harmless here.
 _MAX_SECONDS: Final = 10**9
 _SECONDS_PER_MINUTE: Final = Decimal(60)
+_ONE: Final = Decimal(1)
 # Six decimals of a price and two of a sixtieth: an amount with more than that goes on for ever, such as 0.10 / 60.
 _SHOWN_DECIMALS: Final = 8
+
+USAGE: Final = "usage"
+CONNECT_FEE: Final = "connect_fee"
+MINIMUM: Final = "minimum"
+MAXIMUM: Final = "maximum"
+MARKUP: Final = "markup"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One thing that is paid for.
+
+    kind        usage, a component's name, connect_fee, minimum, maximum or markup
+    quantity    minutes of usage and of components; US dollars of the provider for markup; else 1
+    unit_price  of one of these; below zero for `maximum`, which takes away
+    exact       quantity x unit price; a quotient that never ends is kept to 50 digits
+    amount      rounded so that the lines add up to the charge
+    """
+
+    kind: str
+    quantity: Decimal
+    unit_price: Decimal
+    exact: Decimal
+    amount: Decimal = ZERO
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +58,9 @@ class Charge:
     amount          the cost, rounded once to the card's decimals
     currency        ISO 4217
     steps           what was applied, one line each, in order
+    lines           what the amount is made of; none for a call of 0 s
+    list_amount     what it would have cost, where `amount` is 0 for a reason
+    reason          why it is not charged, where it is not
     """
 
     billed_seconds: int
@@ -36,13 +68,30 @@ class Charge:
     amount: Decimal
     currency: str
     steps: tuple[str, ...]
+    lines: tuple[Line, ...] = ()
+    list_amount: Decimal | None = None
+    reason: str | None = None
 
 
-def cost(duration_seconds: int | Decimal | str, card: RateCard) -> Charge:
+def cost(
+    duration_seconds: int | Decimal | str,
+    card: RateCard,
+    *,
+    provider_cost: Decimal | None = None,
+    waived: str | None = None,
+) -> Charge:
     """Rate one call. Part of a second counts as a whole one; a call of 0 s costs nothing at all.
 
-    Raises BillingError with the field `duration_seconds` for float, bool, negative, not finite or absurd durations.
+    `provider_cost` (US dollars) is needed by a card with a markup and ignored by others. `waived` is the reason why
+    the call is not charged (the customer pays the provider, say): its amount is 0 and its list amount what it would
+    have been. Raises BillingError with the field `duration_seconds` for float, bool, negative, not finite or absurd
+    durations, and with the field `provider_cost` where it is needed and missing, negative or not finite.
     """
+    charge = _cost(duration_seconds, card, provider_cost)
+    return charge if waived is None else _waived(charge, card, waived)
+
+
+def _cost(duration_seconds: int | Decimal | str, card: RateCard, provider_cost: Decimal | None) -> Charge:
     seconds = duration_seconds if type(duration_seconds) is int else _decimal_seconds(duration_seconds)
     if not 0 <= seconds <= _MAX_SECONDS:
         raise _refused("must be from 0 to 1,000,000,000")
@@ -50,30 +99,27 @@ def cost(duration_seconds: int | Decimal | str, card: RateCard) -> Charge:
         amount = round_money(ZERO, decimals=card.decimals)
         return Charge(0, ZERO, amount, card.currency, ("0 s costs nothing",))
 
-    steps = []
-    whole_seconds = seconds if isinstance(seconds, int) else _round_up(seconds)
-    if whole_seconds != seconds:
-        steps.append(f"{seconds} s counts as {whole_seconds} s")
-    charged_seconds = whole_seconds
-    if card.free_seconds:
-        charged_seconds = max(whole_seconds - card.free_seconds, 0)
-        steps.append(f"{whole_seconds} s less {card.free_seconds} s free leaves {charged_seconds} s")
-    billed = billed_seconds(charged_seconds, card)
-    steps.append(f"{charged_seconds} s on {card.initial_seconds}/{card.increment_seconds} bills {billed} s")
-    exact = ARITHMETIC.divide(ARITHMETIC.multiply(card.per_minute, Decimal(billed)), _SECONDS_PER_MINUTE)
-    steps.append(f"{billed} s x {card.price} = {_shown(exact)}")
+    steps: list[str] = []
+    billed = _billed(seconds, card, steps)
+    lines = _usage(billed, card, steps) if card.markup is None else _marked_up(provider_cost, card.markup, steps)
+    exact = summed(line.exact for line in lines)
     if card.connect_fee:
         exact = ARITHMETIC.add(exact, card.connect_fee)
+        lines.append(Line(CONNECT_FEE, _ONE, card.connect_fee, card.connect_fee))
         steps.append(f"plus the connect fee of {_fee(card.connect_fee, card)} = {_shown(exact)}")
     if card.min_charge is not None and exact < card.min_charge:
+        missing = ARITHMETIC.subtract(card.min_charge, exact)
         exact = card.min_charge
+        lines.append(Line(MINIMUM, _ONE, missing, missing))
         steps.append(f"raised to the minimum charge of {_fee(exact, card)}")
     if card.max_charge is not None and exact > card.max_charge:
+        excess = ARITHMETIC.subtract(card.max_charge, exact)
         exact = card.max_charge
+        lines.append(Line(MAXIMUM, _ONE, excess, excess))
         steps.append(f"lowered to the maximum charge of {_fee(exact, card)}")
     amount = round_money(exact, decimals=card.decimals, rounding=card.rounding)
     steps.append(f"rounded {card.rounding.replace('_', ' ')} to {card.decimals} decimals: {amount:f}")
-    return Charge(billed, exact, amount, card.currency, tuple(steps))
+    return Charge(billed, exact, amount, card.currency, tuple(steps), _shared(amount, lines, card.decimals))
 
 
 def billed_seconds(seconds: int, card: RateCard) -> int:
@@ -87,6 +133,67 @@ def billed_seconds(seconds: int, card: RateCard) -> int:
     if beyond <= 0:
         return card.initial_seconds
     return card.initial_seconds + -(-beyond // card.increment_seconds) * card.increment_seconds
+
+
+def _billed(seconds: int | Decimal, card: RateCard, steps: list[str]) -> int:
+    whole_seconds = seconds if isinstance(seconds, int) else _round_up(seconds)
+    if whole_seconds != seconds:
+        steps.append(f"{seconds} s counts as {whole_seconds} s")
+    charged_seconds = whole_seconds
+    if card.free_seconds:
+        charged_seconds = max(whole_seconds - card.free_seconds, 0)
+        steps.append(f"{whole_seconds} s less {card.free_seconds} s free leaves {charged_seconds} s")
+    billed = billed_seconds(charged_seconds, card)
+    steps.append(f"{charged_seconds} s on {card.initial_seconds}/{card.increment_seconds} bills {billed} s")
+    return billed
+
+
+def _usage(billed: int, card: RateCard, steps: list[str]) -> list[Line]:
+    """The minutes: one line, or one for each component of the price."""
+    minutes = ARITHMETIC.divide(Decimal(billed), _SECONDS_PER_MINUTE)
+    prices = card.components or ((USAGE, card.per_minute),)
+    lines = [Line(kind, minutes, price, _for_seconds(price, billed)) for kind, price in prices]
+    exact = _for_seconds(card.per_minute, billed)
+    steps.append(f"{billed} s x {card.price} = {_shown(exact)}")
+    steps += [f"of it {line.kind.replace('_', ' ')}: {_shown(line.exact)}" for line in lines if card.components]
+    return lines
+
+
+def _marked_up(provider_cost: Decimal | None, markup: Decimal, steps: list[str]) -> list[Line]:
+    if provider_cost is None or not provider_cost.is_finite() or provider_cost < 0:
+        raise BillingError("provider_cost is needed by this card: 0 or more US dollars", field="provider_cost")
+    exact = ARITHMETIC.multiply(provider_cost, markup)
+    steps.append(f"{provider_cost:f} USD of the provider x {markup:f} = {_shown(exact)}")
+    return [Line(MARKUP, provider_cost, markup, exact)]
+
+
+def _for_seconds(per_minute: Decimal, seconds: int) -> Decimal:
+    # Multiplied first: a quotient that never ends is cut once, at the end.
+    return ARITHMETIC.divide(ARITHMETIC.multiply(per_minute, Decimal(seconds)), _SECONDS_PER_MINUTE)
+
+
+def _shared(amount: Decimal, lines: Sequence[Line], decimals: int) -> tuple[Line, ...]:
+    """The lines with rounded amounts that add up to `amount`, each less than one unit from its exact one.
+
+    Largest remainder: each is rounded down, and what is left goes, a unit each, to those that lost the most.
+    """
+    if len(lines) == 1:
+        return (replace(lines[0], amount=amount),)
+    unit = Decimal((0, (1,), -decimals))
+    floors = [line.exact.quantize(unit, ROUND_FLOOR, ARITHMETIC) for line in lines]
+    missing = ARITHMETIC.subtract(amount, summed(floors))
+    lost = sorted(range(len(lines)), key=lambda place: ARITHMETIC.subtract(floors[place], lines[place].exact))
+    raised = set(lost[: int(ARITHMETIC.divide(missing, unit))])
+    return tuple(
+        replace(line, amount=ARITHMETIC.add(floors[place], unit) if place in raised else floors[place])
+        for place, line in enumerate(lines)
+    )
+
+
+def _waived(charge: Charge, card: RateCard, reason: str) -> Charge:
+    nothing = round_money(ZERO, decimals=card.decimals)
+    steps = (*charge.steps, f"not charged: {reason.replace('_', ' ')}")
+    return replace(charge, exact=ZERO, amount=nothing, steps=steps, lines=(), list_amount=charge.amount, reason=reason)
 
 
 def _decimal_seconds(value: object) -> Decimal:

@@ -36,6 +36,7 @@ class UnratedReason(StrEnum):
     DURATION_TOO_LONG = "duration_too_long"
     NO_RATE_CARD = "no_rate_card"
     CURRENCY_MISMATCH = "currency_mismatch"
+    PROVIDER_COST_MISSING = "provider_cost_missing"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ Nothing here reads the ambient decimal context: a library that changes it in its
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import (
     ROUND_DOWN,
     ROUND_HALF_DOWN,
@@ -119,6 +119,14 @@ def round_money(amount: Decimal, *, decimals: int = MAX_DECIMALS, rounding: str 
     """Round an amount below 10**40 to 0..6 decimals by one of ROUNDINGS; KeyError for others. Zero has no sign."""
     rounded = amount.quantize(_QUANTA[decimals], ROUNDINGS[rounding], ARITHMETIC)
     return rounded or rounded.copy_abs()
+
+
+def summed(amounts: Iterable[Decimal]) -> Decimal:
+    """Their exact sum."""
+    whole = ZERO
+    for amount in amounts:
+        whole = ARITHMETIC.add(whole, amount)
+    return whole
 
 
 def format_price(amount: Decimal, currency: str) -> str:

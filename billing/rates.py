@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
 
-from billing.money import MAX_DECIMALS, ROUNDINGS, BillingError, format_price, minor_unit, to_money
+from billing.money import MAX_DECIMALS, ROUNDINGS, BillingError, format_price, minor_unit, summed, to_money
+from billing.tiers import Graduated, Included, MonthPrice, Package, Tier, Volume
+
+__all__ = [
+    "COMPONENTS",
+    "Graduated",
+    "Included",
+    "MonthPrice",
+    "Package",
+    "RateCard",
+    "RateCardError",
+    "Tier",
+    "Volume",
+    "parse_increments",
+]
+
+# What a minute may be made of, in the order in which it is shown.
+COMPONENTS: Final = ("platform", "speech_to_text", "llm", "text_to_speech", "telephony")
 
 # The longest call at this price, three days, after the coarsest increment still fits the ledger's NUMERIC(18,6).
 _MAX_PRICE: Final = Decimal(100_000_000)
 # No increment, and nothing that is free, is longer than a day.
 _MAX_SECONDS: Final = 86_400
+_MAX_MARKUP: Final = Decimal(1000)
 _set: Final = object.__setattr__  # the one way into a frozen class, also for its own __init__
 _INCREMENTS: Final = re.compile(r"([0-9]{1,5})/([0-9]{1,5})")
 
@@ -37,6 +56,10 @@ class RateCard:
     max_charge         a call never costs more, before rounding; None: no maximum
     decimals           0..6, what the cost is rounded to, once and last
     rounding           one of billing.money.ROUNDINGS
+    components         what per_minute is made of, name and price of each, adding up to it; empty: one price
+    markup             what the provider's own cost is multiplied by, in place of minutes (per_minute is 0 then);
+                       None: the call is charged by its minutes
+    month              what a month's minutes cost together, settled when it is closed; None: each call stands alone
     price              per_minute in words, `0.10 USD/min`; derived
     """
 
@@ -50,6 +73,9 @@ class RateCard:
     max_charge: Decimal | None
     decimals: int
     rounding: str
+    components: tuple[tuple[str, Decimal], ...]
+    markup: Decimal | None
+    month: MonthPrice | None
     price: str = field(init=False, repr=False, compare=False)
 
     def __init__(
@@ -65,6 +91,9 @@ class RateCard:
         max_charge: Decimal | int | str | None = None,
         decimals: int = MAX_DECIMALS,
         rounding: str = "half_up",
+        components: Mapping[str, Decimal | int | str] | None = None,
+        markup: Decimal | int | str | None = None,
+        month: MonthPrice | None = None,
     ) -> None:
         """Check and normalise every field. Raises RateCardError naming the first that is wrong; a float always is."""
         price_per_minute = _price(per_minute, "per_minute")
@@ -84,6 +113,9 @@ class RateCard:
         _set(self, "max_charge", high)
         _set(self, "decimals", _whole(decimals, "decimals", low=0, high=MAX_DECIMALS))
         _set(self, "rounding", rounding)
+        _set(self, "components", _components(components or {}, price_per_minute))
+        _set(self, "markup", _markup(markup, price_per_minute, currency))
+        _set(self, "month", _month(month))
         _set(self, "price", f"{format_price(price_per_minute, currency)} {currency}/min")
 
 
@@ -97,6 +129,38 @@ def parse_increments(text: str) -> tuple[int, int]:
         raise RateCardError("increments must be written as initial/next seconds, such as 60/6", field="increments")
     initial, following = (_whole(int(part), "increments", low=1, high=_MAX_SECONDS) for part in match.groups())
     return initial, following
+
+
+def _components(given: Mapping[str, object], per_minute: Decimal) -> tuple[tuple[str, Decimal], ...]:
+    if not given:
+        return ()
+    unknown = sorted(str(name) for name in given if name not in COMPONENTS)
+    if unknown:
+        raise RateCardError(f"components must be of {', '.join(COMPONENTS)}", field="components")
+    found = tuple((name, _price(given[name], f"components.{name}")) for name in COMPONENTS if name in given)
+    if summed(price for _, price in found) != per_minute:
+        raise RateCardError("components must add up to per_minute", field="components")
+    return found
+
+
+def _markup(value: object, per_minute: Decimal, currency: str) -> Decimal | None:
+    if value is None:
+        return None
+    markup = _price(value, "markup")
+    if not 0 < markup <= _MAX_MARKUP:
+        raise RateCardError(f"markup must be more than 0 and at most {_MAX_MARKUP}", field="markup")
+    if per_minute:
+        raise RateCardError("a card with a markup has no price per minute", field="per_minute")
+    if currency != "USD":
+        # Providers tell their cost in US dollars, and nothing here knows an exchange rate.
+        raise RateCardError("a card with a markup is in USD, as providers' costs are", field="currency")
+    return markup
+
+
+def _month(month: object) -> MonthPrice | None:
+    if month is not None and not isinstance(month, MonthPrice):
+        raise RateCardError("month must be Graduated, Volume, Package or Included", field="month")
+    return month
 
 
 def _price(value: object, name: str) -> Decimal:

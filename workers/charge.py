@@ -84,7 +84,7 @@ class ChargeLane:
 def _record(rated: Rated) -> None:
     assessment, call = rated.assessment, rated.facts.call
     for entry in assessment.entries:
-        if entry.kind == "charge":
+        if entry.kind == "charge" and entry.part == 0:
             metrics.record_charge(call.provider, entry.currency, float(entry.billed_seconds))
     if assessment.reason is not None:
         metrics.record_unrated(assessment.reason)

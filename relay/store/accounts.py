@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Final
 
 from msgspec import UNSET, UnsetType
@@ -38,7 +38,10 @@ _USED_ABOUT: Final = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """One customer. `currency` is None until the first rate card; `quota_bytes` None means the setting's default."""
+    """One customer. `currency` is None until the first rate card; `quota_bytes` None means the setting's default.
+
+    `closed_through` is the first day of the newest month whose statement is closed.
+    """
 
     id: str
     name: str
@@ -46,6 +49,7 @@ class Account:
     quota_bytes: int | None
     config_version: int
     created_at: datetime
+    closed_through: date | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

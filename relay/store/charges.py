@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Final, Literal
 
@@ -17,7 +17,10 @@ ChargeKind = Literal["charge", "reversal", "adjustment"]
 class Charge(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A row of the ledger as JSON shows it: camelCase names, money as strings, seconds as numbers, times in UTC.
 
-    `unit_price` is per minute, `exact` the cost before it was rounded to `amount`, `steps` how it came about.
+    `unit_price` is that of one of `quantity` (minutes of usage, fees, dollars of the provider's), `exact` their product
+    before it was rounded to `amount`, `steps` how it came about. A charge has a row for each `line`, by `part`. A row
+    of 0 with a `reason` is one that is not charged, at `list_amount`. `period` is the month of the statement in which
+    it counts, `reference` the number of a closed one that it corrects.
     """
 
     id: int
@@ -38,6 +41,15 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     currency: str
     steps: list[str]
     created_at: datetime
+    line: str
+    part: int
+    quantity: Decimal
+    list_amount: Decimal | None
+    reason: str | None
+    tag: str | None
+    reference: str | None
+    period: date
+    provider_cost_usd: Decimal | None
 
 
 _SHOWN: Final = tuple(

@@ -30,7 +30,7 @@ class Endpoint:
     """One destination. Bound to a template or a source, or else account-wide; `signing_secrets` has the newest first.
 
     `retention_hours` None means the setting's default; `failure_when` is the path of the field that makes a 2xx answer
-    a failure, if there is one.
+    a failure, if there is one. An `operations` one hears of the account's budgets and statements.
     """
 
     id: str
@@ -51,6 +51,7 @@ class Endpoint:
     failure_when: str | None
     overlap_until: datetime | None
     deleted_at: datetime | None
+    operations: bool
 
 
 def create(

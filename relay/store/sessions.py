@@ -11,7 +11,7 @@ import msgspec
 from sqlalchemy import ColumnElement, Connection, Double, RowMapping, case, cast, func, select, tuple_
 
 from relay.errors import NotFound
-from relay.store.tables import session_ids, sessions
+from relay.store.tables import session_ids, sessions, templates
 
 SessionStatus = Literal["pending", "active", "completed", "failed", "abandoned"]
 
@@ -25,7 +25,8 @@ UNUSED: Final = timedelta(days=1)
 class Session(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """A session as JSON shows it: camelCase names, money as strings, seconds as numbers, times in UTC.
 
-    `cost` None with an `unrated_reason` is a session that could not be charged; None is not zero.
+    `cost` None with an `unrated_reason` is a session that could not be charged; None is not zero. One with a
+    `waived_reason` costs 0 in place of `list_cost`.
     """
 
     account_id: str
@@ -55,6 +56,15 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     deleted_at: datetime | None
     turn_count: int | None
     content_erased_at: datetime | None
+    tag: str | None
+    pinned_card_id: str | None
+    own_key: bool
+    rated_at: datetime | None
+    list_cost: Decimal | None
+    waived_reason: str | None
+    charge_lines: int
+    reserved: Decimal | None
+    asked_at: datetime | None
 
 
 _SHOWN: Final = tuple(
@@ -75,8 +85,19 @@ def create(
     livemode: bool = True,
     text_only: bool = False,
     session_id: int | None = None,
+    tag: str | None = None,
+    own_key: bool = False,
+    reserved: Decimal | None = None,
 ) -> Session:
-    """Make a pending session with the next id, or one that `next_id` gave; its conversation is not known yet."""
+    """Make a pending session with the next id, or one that `next_id` gave; its conversation is not known yet.
+
+    The card that its template has chosen by now is pinned to it, and the template's tag is its own unless one is given.
+    `own_key`: the call will run on a key of the account's own. `reserved` is what a budget holds back for it.
+    """
+    template_tag = func.nullif(templates.c.config["tag"].astext, "")
+    of_template = select(templates.c.rate_card_id).where(
+        templates.c.id == template_id, templates.c.account_id == account_id
+    )
     row = {
         "account_id": account_id,
         "id": next_id(connection) if session_id is None else session_id,
@@ -86,6 +107,11 @@ def create(
         "metadata": None if metadata is None else dict(metadata),
         "livemode": livemode,
         "text_only": text_only,
+        "tag": tag
+        or of_template.with_only_columns(template_tag).scalar_subquery(),
+        "pinned_card_id": of_template.scalar_subquery(),
+        "own_key": own_key,
+        "reserved": reserved,
     }
     return Session(**connection.execute(sessions.insert().values(row).returning(*_SHOWN)).mappings().one())
 

@@ -51,6 +51,8 @@ accounts: Final = Table(
     Column("quota_bytes", BigInteger),
     Column("config_version", BigInteger, nullable=False),
     Column("created_at", MOMENT, nullable=False),
+    # Through this month (its first day) its statements are closed.
+    Column("closed_through", Date),
 )
 
 api_keys: Final = Table(
@@ -203,6 +205,8 @@ endpoints: Final = Table(
     # Until then the older signing secrets go on signing beside the newest.
     Column("overlap_until", MOMENT),
     Column("deleted_at", MOMENT),
+    # Where its account hears of budgets and statements.
+    Column("operations", Boolean, nullable=False),
 )
 
 rate_cards: Final = Table(
@@ -225,6 +229,12 @@ rate_cards: Final = Table(
     Column("created_at", MOMENT, nullable=False),
     # Not in force by itself: for the sessions of templates that choose it.
     Column("offered", Boolean, nullable=False),
+    # The template or the tag for which it overrides the account's cards.
+    Column("template_id", BigInteger),
+    Column("tag", FACT),
+    Column("components", JSONB(none_as_null=True)),
+    Column("markup", MONEY),
+    Column("month_price", JSONB(none_as_null=True)),
 )
 
 sessions: Final = Table(
@@ -265,6 +275,21 @@ sessions: Final = Table(
     Column("turn_count", Integer),
     # When its customer last had its content shredded.
     Column("content_erased_at", MOMENT),
+    Column("tag", FACT),
+    # The card that its template had chosen when the session became that template's, or that it was rated again by.
+    Column("pinned_card_id", Text),
+    # The call ran on its customer's own key at the provider.
+    Column("own_key", Boolean, nullable=False),
+    # Which moment chose its card and its day: its start, or the first that was told of it.
+    Column("rated_at", MOMENT),
+    Column("list_cost", MONEY),
+    Column("waived_reason", FACT),
+    # Of how many rows its newest charge consists; `charge_sequence` is that of the last.
+    Column("charge_lines", SmallInteger, nullable=False),
+    # What a budget holds back for it until it ends.
+    Column("reserved", MONEY),
+    # When its provider was asked what became of it.
+    Column("asked_at", MOMENT),
 )
 
 agora_agents: Final = Table(
@@ -347,11 +372,150 @@ ledger: Final = Table(
     Column("started_at", MOMENT, nullable=False),
     Column("duration_seconds", EXACT),
     Column("billed_seconds", Integer, nullable=False),
-    # Money per minute, as the rate card says it; the quantity is `billed_seconds` / 60.
+    # Of one unit of `quantity`: a minute of usage, a fee, a dollar of the provider's.
     Column("unit_price", MONEY, nullable=False),
     Column("exact", EXACT, nullable=False),
     Column("amount", MONEY, nullable=False),
     Column("currency", Text, nullable=False),
     Column("steps", ARRAY(Text), nullable=False),
     Column("created_at", MOMENT, nullable=False),
+    # What is paid for, and which of the rows of one charge this is, from 0.
+    Column("line", FACT, nullable=False),
+    Column("part", SmallInteger, nullable=False),
+    Column("quantity", EXACT, nullable=False),
+    Column("list_amount", MONEY),
+    Column("reason", FACT),
+    Column("tag", FACT),
+    # The closed statement that this corrects or gives back for, by its number.
+    Column("reference", FACT),
+    # The month (its first day) of the statement in which it counts.
+    Column("period", Date, nullable=False),
+    Column("provider_cost_usd", EXACT),
+)
+
+usage_quarters: Final = Table(
+    "usage_quarters",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    # The beginning of a quarter of an hour.
+    Column("quarter", MOMENT, primary_key=True),
+    Column("provider", FACT, primary_key=True),
+    # 0, '' and '': none.
+    Column("template_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("tag", FACT, primary_key=True),
+    Column("status", Text, primary_key=True),
+    Column("currency", Text, primary_key=True),
+    Column("sessions", BigInteger, nullable=False),
+    Column("unrated", BigInteger, nullable=False),
+    Column("duration_seconds", EXACT, nullable=False),
+    Column("billed_seconds", BigInteger, nullable=False),
+    Column("amount", MONEY, nullable=False),
+    Column("list_amount", MONEY, nullable=False),
+)
+
+statements: Final = Table(
+    "statements",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("month", Date, primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("number", Text),
+    Column("currency", Text),
+    Column("total", MONEY),
+    # JSON, as its digest was taken.
+    Column("body", Text),
+    Column("sha256", LargeBinary),
+    Column("closed_by", Text, nullable=False),
+    Column("closed_at", MOMENT),
+)
+
+credit_notes: Final = Table(
+    "credit_notes",
+    metadata,
+    Column("number", Text, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("month", Date, nullable=False),
+    Column("amount", MONEY, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("reason", FACT, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("approver", FACT, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
+)
+
+budgets: Final = Table(
+    "budgets",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    # NULL: of the whole account.
+    Column("tag", FACT),
+    Column("amount", MONEY, nullable=False),
+    # Percentages.
+    Column("thresholds", ARRAY(SmallInteger), nullable=False),
+    Column("hard_limit", Boolean, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
+    Column("updated_at", MOMENT, nullable=False),
+    Column("deleted_at", MOMENT),
+)
+
+budget_alerts: Final = Table(
+    "budget_alerts",
+    metadata,
+    Column("budget_id", Text, primary_key=True),
+    Column("account_id", Text, nullable=False),
+    Column("month", Date, primary_key=True),
+    Column("threshold", SmallInteger, primary_key=True, autoincrement=False),
+    Column("spent", MONEY, nullable=False),
+    Column("at", MOMENT, nullable=False),
+    Column("sent_at", MOMENT),
+)
+
+export_customers: Final = Table(
+    "export_customers",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("destination", Text, primary_key=True),
+    Column("customer", FACT, nullable=False),
+    Column("created_at", MOMENT, nullable=False),
+)
+
+exports: Final = Table(
+    "exports",
+    metadata,
+    Column("destination", Text, primary_key=True),
+    Column("ledger_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("account_id", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    # NULL: nobody tries any more.
+    Column("next_attempt_at", MOMENT),
+    Column("code", FACT),
+)
+
+reconciliations: Final = Table(
+    "reconciliations",
+    metadata,
+    Column("account_id", Text, primary_key=True),
+    Column("provider", FACT, primary_key=True),
+    Column("day", Date, primary_key=True),
+    Column("sessions", BigInteger, nullable=False),
+    Column("provider_sessions", BigInteger, nullable=False),
+    # Of the provider's, those that we had not heard of until we asked.
+    Column("found", BigInteger, nullable=False),
+    Column("duration_seconds", EXACT, nullable=False),
+    Column("provider_duration_seconds", EXACT, nullable=False),
+    Column("amount", MONEY, nullable=False),
+    Column("currency", Text, nullable=False),
+    Column("provider_cost_usd", EXACT),
+    Column("checked_at", MOMENT, nullable=False),
+)
+
+reconciliation_runs: Final = Table(
+    "reconciliation_runs",
+    metadata,
+    # '': with our own key.
+    Column("account_id", Text, primary_key=True),
+    Column("provider", FACT, primary_key=True),
+    Column("through", MOMENT, nullable=False),
+    Column("busy_until", MOMENT),
 )

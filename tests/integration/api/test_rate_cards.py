@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -69,7 +70,8 @@ def test_an_offered_card_is_in_force_nowhere(api: Api) -> None:
     offered = [create(api, offered=True, perMinute=price) for price in ("0.05", "0.06")]
     assert [(one["offered"], one["from"]) for one in offered] == [(True, None)] * 2
     with api.database.begin() as connection:
-        (card,) = rate_cards.in_force(connection, [api.account.id])[api.account.id]
+        card = rate_cards.of_accounts(connection, [api.account.id])[api.account.id].at(datetime.now(UTC))
+    assert card is not None
     assert card.per_minute == Decimal("0.10")
     begun = {"perMinute": "1", "offered": True, "from": "2026-12-31T23:00:00Z"}
     answer = api.post(path(api), begun, key=api.operator_key)

@@ -159,6 +159,12 @@ def test_charges_are_shown_from_new_to_old(database: Database, account_id: str) 
         for kind, sign in (("charge", 1), ("reversal", -1)):
             amounts = {"exact": exact * sign, "amount": Decimal("0.151667") * sign, "steps": ["91 s at 0.10 USD/min"]}
             row = {**call, **price, **amounts, "kind": kind, "sequence": 0, "started_at": NOON}
+            row |= {
+                "line": "usage",
+                "part": 0,
+                "quantity": Decimal(91) / 60 * sign,
+                "period": NOON.date().replace(day=1),
+            }
             connection.execute(ledger.insert().values(row))
         found = charges.page(connection, account_id=account_id)
 

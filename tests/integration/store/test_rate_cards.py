@@ -48,7 +48,7 @@ def test_keeps_every_term_of_a_card(database: Database, account_id: str) -> None
             rounding="half_even",
             effective_from=MAY,
         )
-        assert rate_cards.in_force(connection, [account_id]) == {account_id: [added]}
+        assert rate_cards.of_accounts(connection, [account_id])[account_id].by_id == {added.id: added}
 
     assert (added.per_minute, added.currency, added.effective_from) == (Decimal("0.123456"), "EUR", MAY)
     assert (added.initial_seconds, added.increment_seconds, added.free_seconds) == (60, 6, 10)
@@ -77,19 +77,19 @@ def test_the_card_in_force_is_chosen_by_moment(
             "june": rate_cards.add(connection, account_id, per_minute=PRICE, effective_from=JUNE),
             "may": rate_cards.add(connection, account_id, per_minute=PRICE, effective_from=MAY),
         }
-        cards = rate_cards.in_force(connection, [account_id])[account_id]
+        cards = rate_cards.of_accounts(connection, [account_id])[account_id]
 
-    assert rate_cards.card_at(cards, MAY + timedelta(minutes=minutes_from_may)) == added[expected]
+    assert cards.at(MAY + timedelta(minutes=minutes_from_may)) == added[expected]
 
 
 def test_no_card_is_in_force_before_a_dated_first_one(database: Database, account_id: str) -> None:
     """Such a call is unrated, never free."""
     with database.begin() as connection:
         rate_cards.add(connection, account_id, per_minute=PRICE, effective_from=MAY)
-        cards = rate_cards.in_force(connection, [account_id, "acc_none"])
+        cards = rate_cards.of_accounts(connection, [account_id, "acc_none"])
 
-    assert rate_cards.card_at(cards[account_id], MAY - timedelta(microseconds=1)) is None
-    assert rate_cards.card_at(cards["acc_none"], MAY) is None
+    assert cards[account_id].at(MAY - timedelta(microseconds=1)) is None
+    assert cards["acc_none"].at(MAY) is None
 
 
 def test_an_account_has_one_currency(database: Database, account_id: str) -> None:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import text
@@ -22,7 +23,7 @@ from relay.telemetry import logs
 # Every column that exists. A new one is added here by someone who has asked: can it hold what was said in a call?
 # Text of records is at most 256 characters; `config` and `metadata` are written by customers about their own set-up.
 COLUMNS = {
-    "accounts": "id name currency quota_bytes config_version created_at",
+    "accounts": "id name currency quota_bytes config_version created_at closed_through",
     "agora_agents": "account_id session_id appid name channel agent_id live",
     "alembic_version": "version_num",
     "api_keys": "id account_id prefix sha256 created_at revoked_at name can_write expires_at last_used_at",
@@ -31,25 +32,38 @@ COLUMNS = {
     "deliveries": "event_id endpoint_id day account_id status code attempts next_attempt_at last_stream_id accepted_at "
     "settled_at",
     "endpoints": "id account_id sealed_config filters signing deadline_seconds retention_hours template_id source_id "
-    "state created_at disabled_at failure_when overlap_until deleted_at",
+    "state created_at disabled_at failure_when overlap_until deleted_at operations",
     "events": "id day account_id provider kind event_class conversation_id session_id source_id template_id livemode "
     "size_bytes accepted_at",
     "ledger": "id account_id provider conversation_id kind sequence session_id template_id rate_card_id started_at "
-    "duration_seconds billed_seconds unit_price exact amount currency steps created_at",
+    "duration_seconds billed_seconds unit_price exact amount currency steps created_at line part "
+    "quantity list_amount reason tag reference period provider_cost_usd",
     "provider_grants": "account_id provider object_id created_at",
     "provider_keys": "account_id provider sealed_key created_at",
     "rate_cards": "id account_id per_minute currency initial_seconds increment_seconds connect_fee free_seconds "
-    "min_charge max_charge decimals rounding effective_from created_at offered",
+    "min_charge max_charge decimals rounding effective_from created_at offered template_id tag components markup "
+    "month_price",
     "sessions": "account_id id provider conversation_id template_id agent_id status started_at ended_at "
     "duration_seconds billed_seconds currency cost unrated_reason rate_card_id charge_sequence terminal_rank "
     "terminal_trust terminal_ms provider_cost_usd "
     "provider_credits livemode metadata created_at completed_at failure_code text_only deleted_at turn_count "
-    "content_erased_at",
+    "content_erased_at tag pinned_card_id own_key rated_at list_cost waived_reason charge_lines reserved asked_at",
     "sources": "id account_id provider sealed_secrets created_at disabled_at shared name deleted_at managed",
     "templates": "id account_id name type config agent_id provider endpoint_id sealed_secret content_retention_hours "
     "created_at updated_at deleted_at hidden rate_card_id session_id",
     "voice_agents": "account_id template_id provider agent_id leftover_id created_here status wanted synced attempts "
     "next_attempt_at busy_until asked_at code created_at updated_at made_with",
+    "usage_quarters": "account_id quarter provider template_id tag status currency sessions unrated duration_seconds "
+    "billed_seconds amount list_amount",
+    "statements": "account_id month status number currency total body sha256 closed_by closed_at",
+    "credit_notes": "number account_id month amount currency reason actor approver created_at",
+    "budgets": "id account_id tag amount thresholds hard_limit created_at updated_at deleted_at",
+    "budget_alerts": "budget_id account_id month threshold spent at sent_at",
+    "export_customers": "account_id destination customer created_at",
+    "exports": "destination ledger_id account_id attempts next_attempt_at code",
+    "reconciliations": "account_id provider day sessions provider_sessions found duration_seconds "
+    "provider_duration_seconds amount currency provider_cost_usd checked_at",
+    "reconciliation_runs": "account_id provider through busy_until",
     "workspace_webhooks": "source_id webhook_id busy_until created_at look_at",
 }
 # What arrives with a webhook ends up in these, so that their text columns are bounded by the database too.
@@ -57,8 +71,8 @@ RECORDS = ("sessions", "events", "deliveries", "attempts", "ledger")
 
 CHARGE = text(
     "INSERT INTO ledger (account_id, provider, conversation_id, kind, session_id, started_at, billed_seconds, "
-    "unit_price, exact, amount, currency) VALUES ('acc_1', 'retell', 'call_1', 'charge', 1, now(), 60, 0.1, 0.1, 0.1, "
-    "'USD')"
+    "quantity, unit_price, exact, amount, currency, period) VALUES ('acc_1', 'retell', 'call_1', 'charge', 1, now(), "
+    "60, 1, 0.1, 0.1, 0.1, 'USD', '2026-11-01')"
 )
 CARD = text("INSERT INTO rate_cards (id, account_id, per_minute, currency) SELECT 'rc_1', id, 0.1, 'USD' FROM accounts")
 
@@ -80,7 +94,7 @@ def test_migrates_an_empty_database_to_the_newest_revision(empty_database_url: s
     migrate(_settings(empty_database_url))
 
     with database.begin() as connection:
-        assert current_revision(connection) == head_revision() == "0006"
+        assert current_revision(connection) == head_revision() == "0007"
     database.close()
 
 
@@ -95,13 +109,13 @@ def test_a_migration_does_not_queue_for_a_lock(empty_database_url: str, monkeypa
     """Whoever came after it would wait as long; it steps back and tries again until the table is free."""
     monkeypatch.setattr(migrating, "_LOCK_TIMEOUT", "50ms")
     monkeypatch.setattr(migrating, "_PAUSE_SECONDS", 0.05)
-    migrate(_settings(empty_database_url))
     postponed = threading.Event()
     monkeypatch.setattr(logs, "warning", lambda *_, **__: postponed.set())
     database = _database_at(empty_database_url)
-    with database.begin() as connection:
-        connection.execute(text("DROP INDEX events_conversation"))
-        connection.execute(text("UPDATE alembic_version SET version_num = '0005'"))
+    with database.engine.connect() as connection:
+        config = migrating._alembic()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0005")
     with database.begin() as reading, ThreadPoolExecutor() as pool:
         reading.execute(text("LOCK TABLE events IN ROW EXCLUSIVE MODE"))
         run = pool.submit(migrate, _settings(empty_database_url))
@@ -150,7 +164,17 @@ def test_no_column_exists_that_was_not_added_consciously(database: Database) -> 
 
 def test_a_transcript_fits_no_column_that_takes_what_a_provider_sends(database: Database) -> None:
     """Columns of records without a bound are ids of ours, or held to a list of words or a format by a check."""
-    ours = {"account_id", "endpoint_id", "event_id", "id", "rate_card_id", "source_id", "metadata", "steps"}
+    ours = {
+        "account_id",
+        "endpoint_id",
+        "event_id",
+        "id",
+        "rate_card_id",
+        "source_id",
+        "metadata",
+        "steps",
+        "pinned_card_id",
+    }
     checked = {"currency", "event_class", "kind", "last_stream_id", "status", "unrated_reason"}
     unbounded = text(
         "SELECT DISTINCT column_name FROM information_schema.columns WHERE table_name = ANY(:records) AND data_type "

@@ -13,7 +13,7 @@ import pytest
 from billing.assessment import Assessment, Posted, assess
 from billing.duration import UnratedReason
 from relay.calls import TRUST_KEY, TRUST_PROVIDER, TRUST_SOURCE, CallEvent, CallStatus, Ending, Facts
-from relay.store.rate_cards import RateCardRow
+from relay.store.rate_cards import Cards, RateCardRow
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 NOON_MS = int(NOON.timestamp() * 1000)
@@ -34,6 +34,17 @@ CARD = RateCardRow(
     effective_from=None,
     created_at=NOON,
 )
+
+
+def priced(*rows: RateCardRow) -> Cards:
+    """An account's cards, in the order in which they begin."""
+    cards = Cards()
+    for row in rows:
+        cards.add(row)
+    return cards
+
+
+CARDS = priced(CARD)
 
 
 def told(
@@ -58,13 +69,13 @@ def told(
 
 def posted(assessment: Assessment) -> Posted:
     """What is known after an assessment was written."""
-    charged = [entry for entry in assessment.entries if entry.kind == "charge"]
-    return Posted(authority=assessment.authority, charge=charged[-1] if charged else None)
+    charged = tuple(entry for entry in assessment.entries if entry.kind == "charge")
+    return Posted(authority=assessment.authority, charge=charged)
 
 
 def test_first_event_posts_one_charge() -> None:
     """91 s at 0.10 USD a minute is charged once, with its steps."""
-    assessment = assess(told("call_ended", "91"), [CARD], None)
+    assessment = assess(told("call_ended", "91"), CARDS, None)
     (entry,) = assessment.entries
     assert (entry.kind, entry.sequence, entry.amount, entry.billed_seconds) == ("charge", 1, Decimal("0.151667"), 91)
     assert entry.steps
@@ -72,16 +83,16 @@ def test_first_event_posts_one_charge() -> None:
 
 def test_equal_facts_change_nothing_in_the_ledger() -> None:
     """Retell's second terminal event with the same duration posts no row."""
-    first = assess(told("call_ended", "91"), [CARD], None)
-    second = assess(told("call_analyzed", "91.000", accepted_at_ms=NOON_MS + 5), [CARD], posted(first))
+    first = assess(told("call_ended", "91"), CARDS, None)
+    second = assess(told("call_analyzed", "91.000", accepted_at_ms=NOON_MS + 5), CARDS, posted(first))
     assert second.is_news
     assert second.entries == ()
 
 
 def test_differing_facts_reverse_and_charge_again() -> None:
     """A corrected duration takes back exactly what was charged and charges the new one."""
-    first = assess(told("call_ended", "91"), [CARD], None)
-    second = assess(told("call_analyzed", "61"), [CARD], posted(first))
+    first = assess(told("call_ended", "91"), CARDS, None)
+    second = assess(told("call_analyzed", "61"), CARDS, posted(first))
     reversal, charge = second.entries
     assert (reversal.kind, reversal.sequence, reversal.amount) == ("reversal", 1, Decimal("-0.151667"))
     assert (charge.kind, charge.sequence, charge.amount) == ("charge", 2, Decimal("0.101667"))
@@ -91,19 +102,19 @@ def test_differing_facts_reverse_and_charge_again() -> None:
 
 def test_less_authoritative_event_that_comes_later_changes_nothing() -> None:
     """Reversed order gives the same bill: call_ended after call_analyzed has no say."""
-    first = assess(told("call_analyzed", "61"), [CARD], None)
-    second = assess(told("call_ended", "91", accepted_at_ms=NOON_MS + 60_000), [CARD], posted(first))
+    first = assess(told("call_analyzed", "61"), CARDS, None)
+    second = assess(told("call_ended", "91", accepted_at_ms=NOON_MS + 60_000), CARDS, posted(first))
     assert not second.is_news
     assert second.entries == ()
 
 
 def test_signed_webhook_wins_over_the_customers_own_complete() -> None:
     """ElevenLabs' signed transcription corrects what /complete said, never the other way round."""
-    complete = assess(told("complete", "100", provider="elevenlabs", trust=TRUST_KEY), [CARD], None)
+    complete = assess(told("complete", "100", provider="elevenlabs", trust=TRUST_KEY), CARDS, None)
     signed = told("post_call_transcription", "90", provider="elevenlabs")
-    corrected = assess(signed, [CARD], posted(complete))
+    corrected = assess(signed, CARDS, posted(complete))
     assert [entry.kind for entry in corrected.entries] == ["reversal", "charge"]
-    again = assess(told("complete", "100", provider="elevenlabs", trust=TRUST_KEY), [CARD], posted(corrected))
+    again = assess(told("complete", "100", provider="elevenlabs", trust=TRUST_KEY), CARDS, posted(corrected))
     assert not again.is_news
 
 
@@ -122,40 +133,40 @@ def test_the_providers_word_stands_against_what_the_account_signs_itself(order: 
     known: Posted | None = None
     amounts = []
     for place in order:
-        assessment = assess(events[place], [CARD], known)
+        assessment = assess(events[place], CARDS, known)
         amounts += [entry.amount for entry in assessment.entries]
         if assessment.is_news:
             known = posted(assessment)
     assert sum(amounts) == Decimal("6.00")
     assert known is not None
-    assert known.charge is not None
-    assert known.charge.duration_seconds == Decimal(3600)
+    assert known.charge
+    assert known.charge[0].duration_seconds == Decimal(3600)
 
 
 def test_a_secrets_word_in_elevenlabs_form_counts_like_any_complete() -> None:
     """Its form proves nothing: of two that the secret proves the later one wins, as always."""
     formed = told("post_call_transcription", "90", provider="elevenlabs", trust=TRUST_KEY)
     later = told("complete", "100", provider="elevenlabs", trust=TRUST_KEY, accepted_at_ms=NOON_MS + 1)
-    first = assess(formed, [CARD], None)
-    assert assess(later, [CARD], posted(first)).is_news
+    first = assess(formed, CARDS, None)
+    assert assess(later, CARDS, posted(first)).is_news
 
 
 def test_a_trusted_word_without_a_duration_leaves_what_is_charged() -> None:
     """Rated counts before unrated, whoever says it; a trusted duration that comes after all corrects it."""
-    charged = assess(FORGED[1], [CARD], None)
+    charged = assess(FORGED[1], CARDS, None)
     silent = told("call_ended", None, started_at_ms=None, accepted_at_ms=NOON_MS + 5, trust=TRUST_PROVIDER)
-    assert not assess(silent, [CARD], posted(charged)).is_news
-    assert assess(PROVIDERS_WORD, [CARD], posted(charged)).entries[-1].duration_seconds == Decimal(3600)
+    assert not assess(silent, CARDS, posted(charged)).is_news
+    assert assess(PROVIDERS_WORD, CARDS, posted(charged)).entries[-1].duration_seconds == Decimal(3600)
 
 
 def test_rated_event_wins_over_an_unrated_one_whatever_its_rank() -> None:
     """An analysis without a duration does not undo a charge, and a late duration rates what was unrated."""
-    rated = assess(told("call_ended", "91"), [CARD], None)
-    silent = assess(told("call_analyzed", None, started_at_ms=None), [CARD], posted(rated))
+    rated = assess(told("call_ended", "91"), CARDS, None)
+    silent = assess(told("call_analyzed", None, started_at_ms=None), CARDS, posted(rated))
     assert not silent.is_news
-    unrated = assess(told("call_analyzed", None), [CARD], None)
+    unrated = assess(told("call_analyzed", None), CARDS, None)
     assert unrated.reason is UnratedReason.DURATION_MISSING
-    late = assess(told("call_ended", "91"), [CARD], posted(unrated))
+    late = assess(told("call_ended", "91"), CARDS, posted(unrated))
     assert [entry.kind for entry in late.entries] == ["charge"]
 
 
@@ -170,7 +181,7 @@ def test_rated_event_wins_over_an_unrated_one_whatever_its_rank() -> None:
 )
 def test_unusable_duration_is_unrated(seconds: str | None, status: CallStatus, reason: UnratedReason) -> None:
     """Nonsense never becomes a charge, and never a silent zero."""
-    assessment = assess(told("call_ended", seconds, status=status), [CARD], None)
+    assessment = assess(told("call_ended", seconds, status=status), CARDS, None)
     assert assessment.reason is reason
     assert assessment.entries == ()
 
@@ -178,7 +189,7 @@ def test_unusable_duration_is_unrated(seconds: str | None, status: CallStatus, r
 @pytest.mark.parametrize("seconds", ["0", None])
 def test_failed_call_without_duration_costs_zero(seconds: str | None) -> None:
     """Busy and no answer are rated: a row of zero, not an alarm."""
-    assessment = assess(told("call_ended", seconds, status="failed"), [CARD], None)
+    assessment = assess(told("call_ended", seconds, status="failed"), CARDS, None)
     assert assessment.reason is None
     assert [entry.amount for entry in assessment.entries] == [Decimal(0)]
 
@@ -186,15 +197,15 @@ def test_failed_call_without_duration_costs_zero(seconds: str | None) -> None:
 def test_call_before_any_card_is_unrated_and_not_free() -> None:
     """A card that begins later does not price an earlier call."""
     later = replace(CARD, effective_from=datetime(2026, 11, 21, tzinfo=UTC))
-    assert assess(told("call_ended", "91"), [later], None).reason is UnratedReason.NO_RATE_CARD
-    assert assess(told("call_ended", "91"), [], None).reason is UnratedReason.NO_RATE_CARD
+    assert assess(told("call_ended", "91"), priced(later), None).reason is UnratedReason.NO_RATE_CARD
+    assert assess(told("call_ended", "91"), Cards(), None).reason is UnratedReason.NO_RATE_CARD
 
 
 def test_card_is_chosen_by_the_calls_start() -> None:
     """A call that began before the new price pays the old one, whenever its webhook comes."""
     newer = replace(CARD, id="rc_2", per_minute=Decimal("0.20"), effective_from=NOON)
-    before = assess(told("call_ended", "60", started_at_ms=NOON_MS - 1), [CARD, newer], None)
-    at_once = assess(told("call_ended", "60", started_at_ms=NOON_MS), [CARD, newer], None)
+    before = assess(told("call_ended", "60", started_at_ms=NOON_MS - 1), priced(CARD, newer), None)
+    at_once = assess(told("call_ended", "60", started_at_ms=NOON_MS), priced(CARD, newer), None)
     assert (before.rate_card_id, at_once.rate_card_id) == ("rc_1", "rc_2")
 
 
@@ -209,8 +220,8 @@ def replace_ending(facts: Facts, ending: Ending) -> Facts:
     return msgspec.structs.replace(facts, call=msgspec.structs.replace(facts.call, ending=ending))
 
 
-@pytest.mark.parametrize("cards", [[], [CARD]])
-def test_a_failure_that_we_know_the_reason_of_is_not_charged(cards: list[RateCardRow]) -> None:
+@pytest.mark.parametrize("cards", [Cards(), CARDS])
+def test_a_failure_that_we_know_the_reason_of_is_not_charged(cards: Cards) -> None:
     """No row, not even of 0, and nothing that is unrated; no rate card is needed for that."""
     found = assess(measured_nothing("unreachable"), cards, None)
     assert (found.is_news, found.entries, found.charge, found.reason) == (True, (), None, None)
@@ -218,24 +229,24 @@ def test_a_failure_that_we_know_the_reason_of_is_not_charged(cards: list[RateCar
 
 def test_what_is_measured_after_a_failure_is_charged_and_stays() -> None:
     """Measured counts more than failed, whichever comes first."""
-    failed = assess(measured_nothing("unreachable"), [CARD], None)
+    failed = assess(measured_nothing("unreachable"), CARDS, None)
     done = told("recording", "60", provider="canonical")
-    charged = assess(done, [CARD], posted(failed))
+    charged = assess(done, CARDS, posted(failed))
     assert [entry.amount for entry in charged.entries] == [Decimal("0.100000")]
     later = msgspec.structs.replace(measured_nothing("not_audio"), accepted_at_ms=NOON_MS + 9)
-    assert not assess(later, [CARD], posted(charged)).is_news
+    assert not assess(later, CARDS, posted(charged)).is_news
 
 
 @pytest.mark.parametrize("again", ["0.001", "59", "60", "7200"])
 def test_a_recording_that_was_charged_is_not_rated_again(again: str) -> None:
     """Its call id may be handed in once more when repeats are forgotten: what was measured first is final."""
-    charged = assess(told("recording", "60", provider="canonical"), [CARD], None)
+    charged = assess(told("recording", "60", provider="canonical"), CARDS, None)
     later = told("recording", again, provider="canonical", accepted_at_ms=NOON_MS + 48 * 3_600_000)
-    found = assess(later, [CARD], posted(charged))
+    found = assess(later, CARDS, posted(charged))
     assert (found.is_news, found.entries) == (False, ())
 
 
 def test_a_channel_at_agora_is_charged_beyond_a_day() -> None:
     """Agora's calls may last three days; the day of the others is not theirs."""
-    found = assess(told("agent_left", "90000", provider="agora"), [CARD], None)
+    found = assess(told("agent_left", "90000", provider="agora"), CARDS, None)
     assert [entry.amount for entry in found.entries] == [Decimal(150)]
