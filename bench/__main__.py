@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import click
 import msgspec
 
-from bench import cold, idle, latency, memory, throughput
+from bench import cold, idle, latency, memory, throughput, usage_report
 from bench.backlog import reset
 from bench.lines import Line
 from bench.stack import Stack, stack
@@ -25,6 +25,7 @@ class Amounts:
     backlog: int
     seconds: int
     size_bytes: int
+    ledger_rows: int
 
     @property
     def large_events(self) -> int:
@@ -41,8 +42,9 @@ MEASURES: dict[str, Callable[[Stack, Amounts], Iterator[Line]]] = {
     "deliver-64k": lambda s, a: throughput.deliver(s, count=a.large_events, size_bytes=_LARGE_BYTES),
     "backlog": lambda s, a: memory.backlog(s, count=a.backlog, size_bytes=a.size_bytes),
     "idle": lambda s, a: idle.idle(s, seconds=3 * a.seconds),
-    # Last, because its thousand endpoints stay.
+    # Last, because their thousand endpoints, and their rows, stay.
     "cold": lambda s, a: cold.deliver_tls_cold(s, size_bytes=a.size_bytes),
+    "usage": lambda s, a: usage_report.by_day(s, ledger_rows=a.ledger_rows),
 }
 
 
@@ -52,16 +54,17 @@ MEASURES: dict[str, Callable[[Stack, Amounts], Iterator[Line]]] = {
 @click.option("--backlog", default=200_000, show_default=True, help="Events of the large backlog.")
 @click.option("--seconds", default=20, show_default=True, help="Length of the measure at 1,000 events/s.")
 @click.option("--payload", "size_bytes", default=4096, show_default=True, help="Bytes of each payload.")
-def main(names: tuple[str, ...], events: int, backlog: int, seconds: int, size_bytes: int) -> None:
-    """Measure what is named (default: everything, some ten minutes). Leave the machine alone meanwhile.
+@click.option("--ledger", "ledger_rows", default=10_000_000, show_default=True, help="Rows of the large ledger.")
+def main(*, names: tuple[str, ...], **amounts: int) -> None:
+    """Measure what is named (default: everything, half an hour: the large ledger takes most of it).
 
+    Leave the machine alone meanwhile.
     Measured processes have core 0, each for itself but in lag and idle; everything else shares core 1.
     """
-    amounts = Amounts(events, backlog, seconds, size_bytes)
     with stack() as servers:
         for name in names or MEASURES:
             click.echo(f"measuring {name} ...", err=True)
-            for measured in MEASURES[name](servers, amounts):
+            for measured in MEASURES[name](servers, Amounts(**amounts)):
                 click.echo(msgspec.json.encode(measured).decode())
                 sys.stdout.flush()
             reset(servers)

@@ -12,6 +12,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Final
 
+import msgspec
+
 from billing import month_prices
 from billing.cost import Charge, cost
 from billing.duration import Duration, Unrated, UnratedReason, billable_duration
@@ -20,7 +22,7 @@ from billing.money import parse_number, round_money
 from billing.rates import RateCard
 from relay.calls import TRUST_KEY, Ending, Facts
 from relay.store.rate_cards import Cards, RateCardRow
-from relay.store.terms import Terms
+from relay.store.terms import Limit, Terms
 
 # Why a call is not charged whose customer pays the provider: it ran on a key of the account's own.
 OWN_KEY: Final = "own_provider_key"
@@ -44,6 +46,12 @@ _RATED_ONCE: Final = "canonical"
 _MOST_PROVIDER_COST: Final = Decimal(100_000)
 _NO_TERMS: Final = Terms()
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+# A call that began before this was told in seconds where milliseconds were meant, or by a clock that was never set.
+_EARLIEST_MS: Final = int(datetime(2020, 1, 1, tzinfo=UTC).timestamp() * 1000)
+# No clock is so far ahead, in whatever time zone it was set, and no call ends before it begins.
+_AHEAD_MS: Final = 24 * 3_600_000
+# What is farther ahead than ten years was told in microseconds.
+_OTHER_UNIT_MS: Final = 10 * 365 * 24 * 3_600_000
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -88,25 +96,37 @@ class Assessment:
     rated_at: datetime | None = None
 
 
-def assess(facts: Facts, cards: Cards, posted: Posted | None, *, terms: Terms = _NO_TERMS) -> Assessment:
+def assess(
+    facts: Facts,
+    cards: Cards,
+    posted: Posted | None,
+    *,
+    terms: Terms = _NO_TERMS,
+    limit: Limit | None = None,
+    waived: str | None = None,
+) -> Assessment:
     """Decide what a terminal event does to the bill of its session.
 
     `cards` are the account's; `terms` those of the session, whose own card comes before all others whenever it begins.
+    `limit` is how long its call could last; `waived` why an operator charges nothing for it, whatever it lasted.
     `posted` is None when nothing was said of this session yet. `facts.call.ending` must be there. A recording that was
-    charged is never rated again.
+    charged is never rated again. A start that cannot be is taken for none was told.
     """
-    ending = facts.call.ending
-    if ending is None:
+    if facts.call.ending is None:
         raise ValueError("only an event that ends a call can be assessed")
     if posted is not None and posted.charge and facts.call.provider == _RATED_ONCE:
         return Assessment(is_news=False, authority=posted.authority)
+    ending = _believed(facts.call.ending, facts.accepted_at_ms)
     started_at, ended_at = _moment(ending.started_at_ms), _moment(ending.ended_at_ms)
-    rated_at = started_at or _moment(facts.call.occurred_at_ms) or at(facts.accepted_at_ms)
-    duration = billable_duration(ending, provider=facts.call.provider)
+    occurred_at_ms = facts.call.occurred_at_ms if _may_be(facts.call.occurred_at_ms, facts.accepted_at_ms) else None
+    begun_at = started_at if _may_be(ending.started_at_ms, facts.accepted_at_ms) else None
+    rated_at = begun_at or _moment(occurred_at_ms) or at(facts.accepted_at_ms)
+    duration = billable_duration(ending, provider=facts.call.provider, max_seconds=_longest(limit, rated_at))
     card = card_for(cards, rated_at, terms)
-    provider_cost = _provider_cost(ending)
+    provider_cost = known_cost(ending.provider_cost_usd)
+    waived = OWN_KEY if terms.own_key else waived
     is_free = _is_free(ending)
-    reason = None if is_free else _unrated(duration, card, provider_cost)
+    reason = None if is_free else unrated(duration, card, provider_cost, is_waived=waived is not None)
     authority = Authority(reason is None and not is_free, facts.trust, _rank(facts), facts.accepted_at_ms)
     if posted is not None and posted.authority >= authority:
         return Assessment(is_news=False, authority=posted.authority)
@@ -120,9 +140,10 @@ def assess(facts: Facts, cards: Cards, posted: Posted | None, *, terms: Terms = 
     charge, entries = rate(
         duration.seconds,
         card,
+        terms=terms,
         rated_at=rated_at,
         provider_cost_usd=provider_cost,
-        waived=OWN_KEY if terms.own_key else None,
+        waived=waived,
         posted=() if posted is None else posted.charge,
         why="a more authoritative event gave other facts",
     )
@@ -139,6 +160,7 @@ def rate(
     seconds: Decimal,
     card: RateCardRow,
     *,
+    terms: Terms,
     rated_at: datetime,
     provider_cost_usd: Decimal | None,
     waived: str | None,
@@ -159,6 +181,8 @@ def rate(
         started_at=rated_at,
         duration_seconds=seconds,
         provider_cost_usd=provider_cost_usd if card.markup is not None else None,
+        template_id=terms.template_id,
+        tag=terms.tag,
     )
     if not posted:
         return charge, entries
@@ -183,33 +207,54 @@ def _is_free(ending: Ending) -> bool:
     return ending.status == "failed" and ending.code is not None and ending.duration_seconds is None
 
 
-def _unrated(
-    duration: Duration | Unrated, card: RateCardRow | None, provider_cost: Decimal | None
+def _believed(ending: Ending, accepted_at_ms: int) -> Ending:
+    """What was told, without times in another unit: end - start of those is no duration either.
+
+    A clock that is merely wrong still measures how long a call lasted; it chooses neither its price nor its month.
+    """
+    if ending.started_at_ms is None or _EARLIEST_MS <= ending.started_at_ms <= accepted_at_ms + _OTHER_UNIT_MS:
+        return ending
+    return msgspec.structs.replace(ending, started_at_ms=None, ended_at_ms=None)
+
+
+def _may_be(moment_ms: int | None, accepted_at_ms: int) -> bool:
+    return moment_ms is not None and _EARLIEST_MS <= moment_ms <= accepted_at_ms + _AHEAD_MS
+
+
+def _longest(limit: Limit | None, began_at: datetime) -> int | None:
+    """How long a call could last whose agent was given a limit, if it had that already when the call began."""
+    return limit.seconds if limit is not None and limit.since <= began_at else None
+
+
+def unrated(
+    duration: Duration | Unrated, card: RateCardRow | None, provider_cost: Decimal | None, *, is_waived: bool = False
 ) -> UnratedReason | None:
+    """Why a call cannot be charged; None if it can. A waived one needs no cost of the provider: it costs 0 anyway."""
     if isinstance(duration, Unrated):
         return duration.reason
     if card is None:
         return UnratedReason.NO_RATE_CARD
-    if card.markup is not None and duration.seconds and provider_cost is None:
+    if card.markup is not None and duration.seconds and provider_cost is None and not is_waived:
         return UnratedReason.PROVIDER_COST_MISSING
     return None
 
 
-def _provider_cost(ending: Ending) -> Decimal | None:
+def known_cost(provider_cost_usd: Decimal | str | None) -> Decimal | None:
     """What the provider says that the call cost it; None if it is no amount that anything can be charged by."""
-    told = None if ending.provider_cost_usd is None else parse_number(ending.provider_cost_usd)
+    told = parse_number(provider_cost_usd) if isinstance(provider_cost_usd, str) else provider_cost_usd
     if told is None or not 0 <= told <= _MOST_PROVIDER_COST:
         return None
     return round_money(told)
 
 
 def _inputs(entry: Entry) -> tuple[object, ...]:
-    """What the price follows from, and the month in which it counts.
+    """What the price follows from, and where it counts: its month, template and tag.
 
     A start that becomes known later matters only if it chooses another card or another month.
     """
     month = entry.started_at.astimezone(UTC).strftime("%Y-%m")
-    return entry.duration_seconds, entry.rate_card_id, entry.reason, entry.provider_cost_usd, month
+    price = entry.duration_seconds, entry.rate_card_id, entry.reason, entry.provider_cost_usd
+    return *price, month, entry.template_id, entry.tag
 
 
 @lru_cache(maxsize=4096)

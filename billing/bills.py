@@ -5,14 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Final
+from typing import Final, TypeVar
 
-from billing.assessment import Assessment, Posted, at
+from billing.assessment import OWN_KEY, Assessment, Posted, at
 from billing.entries import Entry
-from billing.money import ZERO
+from billing.money import ZERO, parse_number
 from billing.usage import Counted, Key, Sums, quarter_of
 from relay.calls import CallEvent, Facts, unnamed_conversation
 from relay.store.terms import Terms
+
+# Powers of ten that providers' amounts are between: dollars, cents and credits.
+_SMALLEST: Final = -20
+_LARGEST: Final = 12
+
+Known = TypeVar("Known")
+Told = TypeVar("Told")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +65,11 @@ class Session:
         """What its price follows from besides its facts."""
         return Terms(self.template_id, self.pinned_card_id, self.tag, self.own_key)
 
+    @property
+    def waiver(self) -> str | None:
+        """Why nothing is charged for it; None if it is charged."""
+        return OWN_KEY if self.own_key else self.waived_reason
+
     def counted(self) -> Counted | None:
         """Its part of the usage; None until its end was told. A session that is not live is in no sum."""
         if self.terminal_ms is None or self.rated_at is None or not self.livemode:
@@ -80,6 +92,16 @@ class Session:
             amount=amount,
             list_amount=amount if self.list_cost is None else self.list_cost,
         )
+
+    def have_terms(self, terms: Terms) -> None:
+        """Have just these terms, whatever they were."""
+        self.template_id, self.pinned_card_id = terms.template_id, terms.pinned_card_id
+        self.tag, self.own_key = terms.tag, terms.own_key
+
+    def name(self, conversation_id: str) -> None:
+        """Take over its conversation's id, unless it has one that is more than a stand-in."""
+        if self.conversation_id in (None, unnamed_conversation(self.id)):
+            self.conversation_id = conversation_id
 
     def take_terms(self, terms: Terms) -> None:
         """Take over a template's terms where it has none of its own."""
@@ -115,11 +137,19 @@ class Bill:
         """Note what an event says of the call, and of the bill if it is news."""
         session, call, ending = self.session, facts.call, facts.call.ending
         session.agent_id = call.agent_id or session.agent_id
+        # Whoever has a say in the bill has one in these; the others fill what is missing.
+        is_news = assessment.is_news
         if ending is not None:
-            session.provider_cost_usd = _either(ending.provider_cost_usd, session.provider_cost_usd)
-            session.provider_credits = _either(ending.provider_credits, session.provider_credits)
-            session.turn_count = session.turn_count if ending.turns is None else ending.turns
-        if not assessment.is_news or ending is None:
+            session.provider_cost_usd = _either(
+                session.provider_cost_usd, _kept(ending.provider_cost_usd), is_news=is_news
+            )
+            session.provider_credits = _either(
+                session.provider_credits, _kept(ending.provider_credits), is_news=is_news
+            )
+            session.turn_count = _either(session.turn_count, ending.turns, is_news=is_news)
+        # A test's event may have come under this conversation before; a call that is charged is none.
+        session.livemode = True
+        if not is_news or ending is None:
             return
         session.status = ending.status
         session.failure_code = ending.code
@@ -153,5 +183,11 @@ class Bill:
         self.posted = Posted(authority=assessment.authority, charge=charged)
 
 
-def _either(told: str | None, known: Decimal | str | None) -> Decimal | str | None:
-    return known if told is None else told
+def _kept(told: str | None) -> str | None:
+    """A provider's amount, if it is one that a column takes: nobody's bill waits for a figure that is only compared."""
+    number = None if told is None else parse_number(told)
+    return told if number is not None and _SMALLEST <= number.adjusted() <= _LARGEST else None
+
+
+def _either(known: Known, told: Told | None, *, is_news: bool) -> Known | Told:
+    return told if told is not None and (is_news or known is None) else known

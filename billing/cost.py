@@ -14,15 +14,25 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
 
-from billing.money import ARITHMETIC, ZERO, BillingError, format_price, parse_number, round_money, summed
+from billing.money import (
+    ARITHMETIC,
+    ZERO,
+    BillingError,
+    format_price,
+    parse_number,
+    round_money,
+    shown,
+    summed,
+    to_money,
+)
 from billing.rates import RateCard
 
 # Thirty years. Real calls are held to three days by billing.duration; this keeps any number harmless here.
 _MAX_SECONDS: Final = 10**9
 _SECONDS_PER_MINUTE: Final = Decimal(60)
 _ONE: Final = Decimal(1)
-# Six decimals of a price and two of a sixtieth: an amount with more than that goes on for ever, such as 0.10 / 60.
-_SHOWN_DECIMALS: Final = 8
+# A provider that asks as much for one call counts in other units.
+_MAX_PROVIDER_COST: Final = Decimal(100_000_000)
 
 USAGE: Final = "usage"
 CONNECT_FEE: Final = "connect_fee"
@@ -84,14 +94,17 @@ def cost(
 
     `provider_cost` (US dollars) is needed by a card with a markup and ignored by others. `waived` is the reason why
     the call is not charged (the customer pays the provider, say): its amount is 0 and its list amount what it would
-    have been. Raises BillingError with the field `duration_seconds` for float, bool, negative, not finite or absurd
-    durations, and with the field `provider_cost` where it is needed and missing, negative or not finite.
+    have been, None where a markup has nothing to multiply. Raises BillingError with the field `duration_seconds` for
+    float, bool, negative, not finite or absurd durations, and with the field `provider_cost` where that is needed and
+    missing, or no amount that to_money takes, negative or absurd.
     """
-    charge = _cost(duration_seconds, card, provider_cost)
+    charge = _cost(duration_seconds, card, provider_cost, is_waived=waived is not None)
     return charge if waived is None else _waived(charge, card, waived)
 
 
-def _cost(duration_seconds: int | Decimal | str, card: RateCard, provider_cost: Decimal | None) -> Charge:
+def _cost(
+    duration_seconds: int | Decimal | str, card: RateCard, provider_cost: Decimal | None, *, is_waived: bool
+) -> Charge:
     seconds = duration_seconds if type(duration_seconds) is int else _decimal_seconds(duration_seconds)
     if not 0 <= seconds <= _MAX_SECONDS:
         raise _refused("must be from 0 to 1,000,000,000")
@@ -101,12 +114,16 @@ def _cost(duration_seconds: int | Decimal | str, card: RateCard, provider_cost: 
 
     steps: list[str] = []
     billed = _billed(seconds, card, steps)
-    lines = _usage(billed, card, steps) if card.markup is None else _marked_up(provider_cost, card.markup, steps)
-    exact = summed(line.exact for line in lines)
+    if card.markup is None:
+        exact, lines = _usage(billed, card, steps)
+    elif provider_cost is None and is_waived:
+        return Charge(billed, ZERO, ZERO, card.currency, (*steps, "the provider's cost is not known"))
+    else:
+        exact, lines = _marked_up(provider_cost, card.markup, steps)
     if card.connect_fee:
         exact = ARITHMETIC.add(exact, card.connect_fee)
         lines.append(Line(CONNECT_FEE, _ONE, card.connect_fee, card.connect_fee))
-        steps.append(f"plus the connect fee of {_fee(card.connect_fee, card)} = {_shown(exact)}")
+        steps.append(f"plus the connect fee of {_fee(card.connect_fee, card)} = {shown(exact)}")
     if card.min_charge is not None and exact < card.min_charge:
         missing = ARITHMETIC.subtract(card.min_charge, exact)
         exact = card.min_charge
@@ -148,23 +165,30 @@ def _billed(seconds: int | Decimal, card: RateCard, steps: list[str]) -> int:
     return billed
 
 
-def _usage(billed: int, card: RateCard, steps: list[str]) -> list[Line]:
-    """The minutes: one line, or one for each component of the price."""
+def _usage(billed: int, card: RateCard, steps: list[str]) -> tuple[Decimal, list[Line]]:
+    """The minutes, and their lines: one, or one for each component of the price.
+
+    Their cost is that of the whole price. A sum of components' quotients, each cut where it never ends, may lie on the
+    other side of a tie.
+    """
     minutes = ARITHMETIC.divide(Decimal(billed), _SECONDS_PER_MINUTE)
     prices = card.components or ((USAGE, card.per_minute),)
     lines = [Line(kind, minutes, price, _for_seconds(price, billed)) for kind, price in prices]
     exact = _for_seconds(card.per_minute, billed)
-    steps.append(f"{billed} s x {card.price} = {_shown(exact)}")
-    steps += [f"of it {line.kind.replace('_', ' ')}: {_shown(line.exact)}" for line in lines if card.components]
-    return lines
+    steps.append(f"{billed} s x {card.price} = {shown(exact)}")
+    steps += [f"of it {line.kind.replace('_', ' ')}: {shown(line.exact)}" for line in lines if card.components]
+    return exact, lines
 
 
-def _marked_up(provider_cost: Decimal | None, markup: Decimal, steps: list[str]) -> list[Line]:
-    if provider_cost is None or not provider_cost.is_finite() or provider_cost < 0:
-        raise BillingError("provider_cost is needed by this card: 0 or more US dollars", field="provider_cost")
-    exact = ARITHMETIC.multiply(provider_cost, markup)
-    steps.append(f"{provider_cost:f} USD of the provider x {markup:f} = {_shown(exact)}")
-    return [Line(MARKUP, provider_cost, markup, exact)]
+def _marked_up(provider_cost: object, markup: Decimal, steps: list[str]) -> tuple[Decimal, list[Line]]:
+    if provider_cost is None:
+        raise BillingError("provider_cost is needed by this card, in US dollars", field="provider_cost")
+    dollars = to_money(provider_cost, field="provider_cost")
+    if not 0 <= dollars <= _MAX_PROVIDER_COST:
+        raise BillingError(f"provider_cost must be from 0 to {_MAX_PROVIDER_COST:,}", field="provider_cost")
+    exact = ARITHMETIC.multiply(dollars, markup)
+    steps.append(f"{dollars:f} USD of the provider x {markup:f} = {shown(exact)}")
+    return exact, [Line(MARKUP, dollars, markup, exact)]
 
 
 def _for_seconds(per_minute: Decimal, seconds: int) -> Decimal:
@@ -193,7 +217,9 @@ def _shared(amount: Decimal, lines: Sequence[Line], decimals: int) -> tuple[Line
 def _waived(charge: Charge, card: RateCard, reason: str) -> Charge:
     nothing = round_money(ZERO, decimals=card.decimals)
     steps = (*charge.steps, f"not charged: {reason.replace('_', ' ')}")
-    return replace(charge, exact=ZERO, amount=nothing, steps=steps, lines=(), list_amount=charge.amount, reason=reason)
+    is_unknown = charge.billed_seconds > 0 and not charge.lines
+    listed = None if is_unknown else charge.amount
+    return replace(charge, exact=ZERO, amount=nothing, steps=steps, lines=(), list_amount=listed, reason=reason)
 
 
 def _decimal_seconds(value: object) -> Decimal:
@@ -214,12 +240,3 @@ def _refused(why: str) -> BillingError:
 
 def _fee(amount: Decimal, card: RateCard) -> str:
     return f"{format_price(amount, card.currency)} {card.currency}"
-
-
-def _shown(amount: Decimal) -> str:
-    """An amount for a step: without an exponent, cut short visibly where it goes on."""
-    text = format(amount, "f")
-    point = text.find(".")
-    if 0 <= point < len(text) - _SHOWN_DECIMALS - 1:
-        return text[: point + _SHOWN_DECIMALS + 1] + "..."
-    return text

@@ -31,6 +31,7 @@ class Entry:
     quantity        so many, at `unit_price` each, are `exact`, which is rounded to `amount`
     steps           how the amount came about, in words
     list_amount     what it would have cost, where the amount is 0 for a `reason`
+    template_id     the session's then, as its `tag`: a reversal has those of what it takes back
     """
 
     kind: EntryKind
@@ -50,6 +51,8 @@ class Entry:
     list_amount: Decimal | None = None
     reason: str | None = None
     provider_cost_usd: Decimal | None = None
+    template_id: int | None = None
+    tag: str | None = None
 
 
 def charged(
@@ -60,6 +63,8 @@ def charged(
     started_at: datetime,
     duration_seconds: Decimal,
     provider_cost_usd: Decimal | None,
+    template_id: int | None = None,
+    tag: str | None = None,
 ) -> tuple[Entry, ...]:
     """The rows of a charge; the charges before it end with the number `after`."""
     return tuple(
@@ -81,6 +86,8 @@ def charged(
             list_amount=charge.list_amount,
             reason=charge.reason,
             provider_cost_usd=provider_cost_usd,
+            template_id=template_id,
+            tag=tag,
         )
         for part, line in enumerate(charge.lines or (_whole(charge, card),))
     )

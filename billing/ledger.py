@@ -2,55 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
 
 from sqlalchemy import Connection
 
 from billing import matching, periods, posting
 from billing.assessment import Assessment, assess
-from billing.bills import Bill
+from billing.bills import Bill, Session
+from billing.revision import revised
 from relay.calls import Facts
-from relay.store import rate_cards, terms
+from relay.store import rate_cards
+from relay.store.terms import Offered, Terms, of_templates
+
+_NOTHING: Final[Mapping[str, Terms]] = MappingProxyType({})
+_NONE: Final = Offered()
+_TEMPLATE_LEARNED: Final = "its template became known, and has other terms"
 
 
 @dataclass(frozen=True, slots=True)
 class Rated:
-    """What became of one terminal event: an assessment, for the caller's metrics and logs."""
+    """What became of one terminal event: an assessment, for the caller's metrics and logs, and its session by now."""
 
     facts: Facts
     assessment: Assessment
+    session: Session
 
 
-def charge(connection: Connection, events: Sequence[Facts]) -> list[Rated]:
+def charge(
+    connection: Connection, events: Sequence[Facts], *, remembered: Mapping[str, Terms] = _NOTHING
+) -> list[Rated]:
     """Write what these terminal events make of their sessions' bills. Safe to repeat.
 
-    Several events of one call may come at once; each is decided on what the one before it left. Raises Conflict when
-    another process is writing the same new session at this moment: try the transaction again.
+    Several events of one call may come at once; each is decided on what the one before it left. `remembered` are the
+    terms that sessions had when these events, by their ids, were charged before; Postgres may have lost them since, and
+    a session whose end it was not told has them again. Raises Conflict when another process is writing the same new
+    session at this moment: try the transaction again.
     """
+    # Tests never come this far; whatever calls this, they are never charged.
+    events = [facts for facts in events if facts.call.livemode]
     account_ids = sorted({facts.account_id for facts in events})
     closed_through = periods.share(connection, account_ids)
     cards = rate_cards.of_accounts(connection, account_ids)
     bills = matching.find(connection, events)
     pairs = [(facts, bills.of(facts)) for facts in events]
-    _learn_templates(connection, pairs)
+    for facts, bill in pairs:
+        if bill.posted is None and facts.event_id in remembered:
+            bill.session.have_terms(remembered[facts.event_id])
+    offers = _offers(connection, pairs)
+    late = _learn_templates(pairs, offers)
     rated: list[Rated] = []
     for facts, bill in pairs:
-        assessment = assess(facts, cards[facts.account_id], bill.posted, terms=bill.session.terms)
-        rated.append(Rated(facts, assessment))
+        session = bill.session
+        assessment = assess(
+            facts,
+            cards[facts.account_id],
+            bill.posted,
+            terms=session.terms,
+            limit=offers.get((session.account_id, session.template_id or 0), _NONE).limit,
+            waived=session.waived_reason,
+        )
+        rated.append(Rated(facts, assessment, session))
         bill.take(facts, assessment)
+    for bill in late:
+        if bill.posted is not None:
+            revision = revised(bill.session, bill.posted, cards[bill.session.account_id], why=_TEMPLATE_LEARNED)
+            if revision.reason is None:
+                bill.rate(revision)
     touched = {id(bill): bill for _, bill in pairs}
     posting.post(connection, touched.values(), closed_through=closed_through)
     return rated
 
 
-def _learn_templates(connection: Connection, pairs: Sequence[tuple[Facts, Bill]]) -> None:
-    """A session's template is the first that was named; it takes over that template's terms then, once."""
-    learned = []
+def _offers(connection: Connection, pairs: Sequence[tuple[Facts, Bill]]) -> Mapping[tuple[str, int], Offered]:
+    """The terms of all templates that these events or their sessions name."""
+    named = {bill.session.template_id or facts.template_id for facts, bill in pairs}
+    return of_templates(connection, {template_id for template_id in named if template_id is not None})
+
+
+def _learn_templates(pairs: Sequence[tuple[Facts, Bill]], offers: Mapping[tuple[str, int], Offered]) -> Iterable[Bill]:
+    """A session's template is the first that was named; it takes over that template's terms then, once.
+
+    Returns the bills that learned theirs only now, when they were charged already: whichever event names the template,
+    and in whatever order they come, its terms hold.
+    """
+    late = []
     for facts, bill in pairs:
-        if bill.session.template_id is None and facts.template_id is not None:
-            bill.session.template_id = facts.template_id
-            learned.append(bill.session)
-    known = terms.of_templates(connection, {session.template_id for session in learned if session.template_id})
-    for session in learned:
-        session.take_terms(known.get((session.account_id, session.template_id or 0), terms.Terms()))
+        session = bill.session
+        if session.template_id is None and facts.template_id is not None:
+            session.template_id = facts.template_id
+            session.take_terms(offers.get((session.account_id, facts.template_id), _NONE).terms)
+            if bill.posted is not None:
+                late.append(bill)
+    return late

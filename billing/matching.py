@@ -10,25 +10,27 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, RowMapping, text
+from sqlalchemy import Connection, RowMapping, TextClause, text
 
 from billing.assessment import Authority, Posted
 from billing.bills import COLUMNS, Bill, Session
 from billing.entries import Entry
 from relay.calls import TRUST_PROVIDER, Facts, derived_session_id
+from relay.errors import Conflict
 
 ConversationKey = tuple[str, str, str]
 """Account, provider, conversation id: what a session is known by."""
 
 # Every join here looks up a few hundred keys in tables of millions, one index descent each. While statistics lag behind
 # a table that grows fast, the planner would rather read it whole, or all rows of one account; `account_id || ''` keeps
-# it from every index that begins with the account (ADR 0009).
+# it from every index that begins with the account (ADR 0009), and `session_id + 0` from searching one of those for each
+# account. A session may have been charged before its conversation was named.
 _BY_INDEX: Final = text("""
     SELECT set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true),
            set_config('enable_seqscan', 'off', true)
 """)
 
-_FIND: Final = text("""
+_FIND: Final = """
     WITH wanted AS (
         SELECT * FROM jsonb_to_recordset(CAST(:wanted AS jsonb))
             AS w(account_id text, provider text, conversation_id text, id bigint)
@@ -46,14 +48,16 @@ _FIND: Final = text("""
         l.started_at AS l_started_at, l.duration_seconds AS l_duration_seconds, l.billed_seconds AS l_billed_seconds,
         l.quantity AS l_quantity, l.unit_price AS l_unit_price, l.exact AS l_exact, l.amount AS l_amount,
         l.currency AS l_currency, l.list_amount AS l_list_amount, l.reason AS l_reason,
-        l.provider_cost_usd AS l_provider_cost_usd
+        l.provider_cost_usd AS l_provider_cost_usd, l.template_id AS l_template_id, l.tag AS l_tag
     FROM (SELECT * FROM known ORDER BY account_id, id) k
     JOIN sessions s ON s.id = k.id AND s.account_id || '' = k.account_id
-    LEFT JOIN ledger l ON l.conversation_id = s.conversation_id AND l.account_id || '' = s.account_id
+    LEFT JOIN ledger l ON l.conversation_id = ANY (ARRAY[s.conversation_id, 'session-' || s.id])
+        AND l.account_id || '' = s.account_id AND l.session_id + 0 = s.id
         AND l.provider = s.provider AND l.kind = 'charge'
         AND l.sequence > s.charge_sequence - s.charge_lines AND l.sequence <= s.charge_sequence
-    FOR UPDATE OF s
-""")
+"""
+_READ: Final = text(_FIND)
+_LOCK: Final = text(_FIND + "FOR UPDATE OF s")
 
 
 class Bills:
@@ -85,7 +89,7 @@ class Bills:
             return bill
         holder = self._by_id.get((facts.account_id, facts.session_id))
         if holder is not None and holder.may_be(facts.call):
-            holder.session.conversation_id = holder.session.conversation_id or facts.call.conversation_id
+            holder.session.name(facts.call.conversation_id)
             self._by_key[key] = holder
             return holder
         return None
@@ -126,11 +130,21 @@ def find(connection: Connection, events: Sequence[Facts]) -> Bills:
 def locked(connection: Connection, wanted: Sequence[dict[str, Any]]) -> list[Bill]:
     """Sessions by `account_id` and `id`, or by `account_id`, `provider` and `conversation_id`, with their charges.
 
-    Locked, in the order of their keys, until the transaction ends.
+    Locked, in the order of their keys, until the transaction ends. Raises Conflict when one of them was charged by
+    another process at this moment: try the transaction again.
     """
+    return _found(connection, _LOCK, wanted)
+
+
+def seen(connection: Connection, wanted: Sequence[dict[str, Any]]) -> list[Bill]:
+    """The same as they are now, without locks: to look at, not to write back."""
+    return _found(connection, _READ, wanted)
+
+
+def _found(connection: Connection, statement: TextClause, wanted: Sequence[dict[str, Any]]) -> list[Bill]:
     connection.execute(_BY_INDEX)
     found: dict[tuple[str, int], list[RowMapping]] = {}
-    for row in connection.execute(_FIND, {"wanted": msgspec.json.encode(wanted).decode()}).mappings():
+    for row in connection.execute(statement, {"wanted": msgspec.json.encode(wanted).decode()}).mappings():
         found.setdefault((row["account_id"], row["id"]), []).append(row)
     return [_bill(rows) for rows in found.values()]
 
@@ -144,6 +158,9 @@ def _bill(rows: Sequence[RowMapping]) -> Bill:
     first = rows[0]
     session = Session(**{name: first[name] for name in COLUMNS})
     charge = tuple(sorted((_entry(row) for row in rows if row["l_sequence"] is not None), key=lambda one: one.part))
+    if len(charge) != (session.charge_lines if session.charge_sequence else 0):
+        # Who waits for a row's lock gets the row as it became, and the rows that it was joined with as they were.
+        raise Conflict("a session of this batch was charged by another process; try again", code="session_contended")
     posted = None
     if session.terminal_ms is not None:
         # NULL is of a version that knew of no trust. What it charged is taken back for nothing less than a provider's
@@ -173,4 +190,6 @@ def _entry(row: RowMapping) -> Entry:
         list_amount=row["l_list_amount"],
         reason=row["l_reason"],
         provider_cost_usd=row["l_provider_cost_usd"],
+        template_id=row["l_template_id"],
+        tag=row["l_tag"],
     )

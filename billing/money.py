@@ -66,6 +66,8 @@ _PLAIN_AMOUNT: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
 # RFC 8259's number, leading zeros allowed. `[0-9]`, because `\d`, int() and Decimal() take digits of every script.
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]{1,6})?")
 _MAX_NUMBER_CHARS: Final = 64
+# Six decimals of a price and two of a sixtieth: an amount with more than that goes on for ever, such as 0.10 / 60.
+_SHOWN_DECIMALS: Final = 8
 
 
 class BillingError(BadRequest):
@@ -134,6 +136,15 @@ def format_price(amount: Decimal, currency: str) -> str:
     whole, _, fraction = format(amount.normalize(ARITHMETIC), "f").partition(".")
     fraction = fraction.ljust(minor_unit(currency), "0")
     return f"{whole}.{fraction}" if fraction else whole
+
+
+def shown(amount: Decimal) -> str:
+    """An amount in a sentence: without an exponent, and cut short visibly where it goes on: `0.00166666...`."""
+    text = format(amount, "f")
+    point = text.find(".")
+    if 0 <= point < len(text) - _SHOWN_DECIMALS - 1:
+        return text[: point + _SHOWN_DECIMALS + 1] + "..."
+    return text
 
 
 def _read(value: object, field: str) -> Decimal:

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from billing.tiers import Graduated, Included, MonthPrice, Package, Tier, TiersError, Volume
 
+Made = TypeVar("Made")
+
 
 def read(given: Mapping[str, Any]) -> MonthPrice:
-    """The price that JSON describes. Raises TiersError, naming the field as it is written there."""
+    """The price that JSON describes. Raises TiersError, naming the field as it is written there: `tiers.1.upTo`."""
+    if not isinstance(given, Mapping):
+        raise TiersError("must be an object with a model", field="")
     model = given.get("model")
     reader = _READERS.get(model) if isinstance(model, str) else None
     if reader is None:
@@ -45,9 +49,9 @@ def _tiers(make: type[Graduated | Volume]) -> Callable[[dict[str, Any]], MonthPr
     def reader(given: dict[str, Any]) -> MonthPrice:
         tiers = given.pop("tiers", None)
         _nothing_else(given)
-        if not isinstance(tiers, list) or not all(isinstance(tier, Mapping) for tier in tiers):
+        if not isinstance(tiers, list | tuple) or not all(isinstance(tier, Mapping) for tier in tiers):
             raise TiersError("tiers must be a list of objects", field="tiers")
-        return make([_tier(dict(tier), place) for place, tier in enumerate(tiers)])
+        return _made(make, [_tier(dict(tier), place) for place, tier in enumerate(tiers)])
 
     return reader
 
@@ -55,40 +59,35 @@ def _tiers(make: type[Graduated | Volume]) -> Callable[[dict[str, Any]], MonthPr
 def _tier(given: dict[str, Any], place: int) -> Tier:
     up_to, unit_price, fee = given.pop("upTo", None), given.pop("unitPrice", None), given.pop("flatFee", "0")
     _nothing_else(given, f"tiers.{place}.")
-    try:
-        return Tier(up_to, unit_price, flat_fee=fee)
-    except TiersError as error:
-        raise _named(error, f"tiers.{place}.") from None
+    return _made(Tier, up_to, unit_price, flat_fee=fee, where=f"tiers.{place}.")
 
 
 def _package(given: dict[str, Any]) -> MonthPrice:
     size, unit_price, free = given.pop("size", None), given.pop("unitPrice", None), given.pop("freeMinutes", "0")
     _nothing_else(given)
-    try:
-        return Package(size, unit_price, free_minutes=free)
-    except TiersError as error:
-        raise _named(error) from None
+    return _made(Package, size, unit_price, free_minutes=free)
 
 
 def _included(given: dict[str, Any]) -> MonthPrice:
     minutes, unit_price, fee = given.pop("minutes", None), given.pop("unitPrice", None), given.pop("monthlyFee", "0")
     _nothing_else(given)
-    try:
-        return Included(minutes, unit_price, monthly_fee=fee)
-    except TiersError as error:
-        raise _named(error) from None
+    return _made(Included, minutes, unit_price, monthly_fee=fee)
 
 
 def _nothing_else(given: Mapping[str, Any], where: str = "") -> None:
     for name in given:
-        raise TiersError(f"{where}{name} is no field of this model", field=f"{where}{name}")
+        raise TiersError("there is no such field in this model", field=f"{where}{name}"[:64])
 
 
-def _named(error: TiersError, where: str = "") -> TiersError:
-    """The same error with the field as JSON has it."""
-    field = error.field or ""
-    in_json = where + _JSON_NAMES.get(field, field)
-    return TiersError(error.detail.replace(field, in_json), field=in_json)
+def _made(make: Callable[..., Made], *given: object, where: str = "", **named: object) -> Made:
+    """What `make` makes; what it refuses is refused in the words of JSON."""
+    try:
+        return make(*given, **named)
+    except TiersError as error:
+        text, field = error.detail, error.field or ""
+        for name, in_json in _JSON_NAMES.items():
+            text, field = text.replace(name, in_json), field.replace(name, in_json)
+        raise TiersError(text, field=where + field) from None
 
 
 def _text(value: Decimal | None) -> str | None:

@@ -6,9 +6,9 @@ whatever is repeated; the sessions' rows are locked while their bills are decide
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, text
@@ -17,6 +17,12 @@ from billing import periods, usage
 from billing.bills import Bill, Session
 from billing.entries import Entry
 from relay.errors import Conflict
+
+Result = TypeVar("Result")
+
+# Whoever loses a race for a session finds it written by the next try.
+_TRIES: Final = 5
+_CONTENDED: Final = "session_contended"
 
 _SESSION_COLUMNS: Final = """
     account_id text, provider text, conversation_id text, id bigint, template_id bigint, agent_id text, status text,
@@ -27,8 +33,8 @@ _SESSION_COLUMNS: Final = """
     completed_at timestamptz, turn_count int, failure_code text, reserved numeric
 """
 _SESSION_NAMES: Final = tuple(column.split()[0] for column in _SESSION_COLUMNS.split(","))
-# What tells sessions apart never changes, nor whether they are live; all else is as the locked row was read.
-_CHANGING: Final = [name for name in _SESSION_NAMES if name not in {"account_id", "provider", "id", "livemode"}]
+# What tells sessions apart never changes; all else is as the locked row was read.
+_CHANGING: Final = [name for name in _SESSION_NAMES if name not in {"account_id", "provider", "id"}]
 
 _INSERT_SESSIONS: Final = text(f"""
     INSERT INTO sessions ({", ".join(_SESSION_NAMES)}, created_at)
@@ -83,6 +89,17 @@ def post(connection: Connection, bills: Iterable[Bill], *, closed_through: Mappi
     usage.add(connection, ((bill.before, bill.session.counted()) for bill in ordered))
 
 
+def uncontended(attempt: Callable[[], Result], *, tries: int = _TRIES) -> Result:
+    """Try a transaction until no other process writes the same sessions at its moment. Raises Conflict after a few."""
+    for _ in range(tries - 1):
+        try:
+            return attempt()
+        except Conflict as conflict:
+            if conflict.code != _CONTENDED:
+                raise
+    return attempt()
+
+
 def add_entries(
     connection: Connection, entries: Sequence[tuple[Session, Entry]], *, closed_through: Mapping[str, date]
 ) -> None:
@@ -99,9 +116,14 @@ def add_entries(
         month = periods.month_of(entry.started_at)
         reference = numbers.get((session.account_id, month), f"{month:%Y-%m}") if is_late else None
         rows.append(_row(session, entry, period=period, reference=reference))
-    if rows:
-        written = connection.execute(_INSERT_LEDGER, {"rows": msgspec.json.encode(rows).decode()}).scalar_one()
-        _check(written, rows)
+    _check(add_rows(connection, rows), rows)
+
+
+def add_rows(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Write rows of the ledger, column by column, and queue them for export; how many were not there yet."""
+    if not rows:
+        return 0
+    return int(connection.execute(_INSERT_LEDGER, {"rows": msgspec.json.encode(rows).decode()}).scalar_one())
 
 
 def _row(session: Session, entry: Entry, *, period: date, reference: str | None) -> dict[str, Any]:
@@ -112,7 +134,7 @@ def _row(session: Session, entry: Entry, *, period: date, reference: str | None)
         "kind": entry.kind,
         "sequence": entry.sequence,
         "session_id": session.id,
-        "template_id": session.template_id,
+        "template_id": entry.template_id,
         "rate_card_id": entry.rate_card_id,
         "started_at": entry.started_at,
         "duration_seconds": entry.duration_seconds,
@@ -127,7 +149,7 @@ def _row(session: Session, entry: Entry, *, period: date, reference: str | None)
         "quantity": entry.quantity,
         "list_amount": entry.list_amount,
         "reason": entry.reason,
-        "tag": session.tag,
+        "tag": entry.tag,
         "reference": reference,
         "period": period,
         "provider_cost_usd": entry.provider_cost_usd,
@@ -143,4 +165,4 @@ def _write(connection: Connection, statement: Any, rows: Sequence[Any]) -> None:
 def _check(written: int, rows: Sequence[Any]) -> None:
     if written != len(rows):
         # Someone else wrote one of these at this moment; its row is locked or committed by the next try.
-        raise Conflict("a session of this batch was written by another process; try again", code="session_contended")
+        raise Conflict("a session of this batch was written by another process; try again", code=_CONTENDED)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final
@@ -57,9 +57,10 @@ class RateCard:
     decimals           0..6, what the cost is rounded to, once and last
     rounding           one of billing.money.ROUNDINGS
     components         what per_minute is made of, name and price of each, adding up to it; empty: one price
-    markup             what the provider's own cost is multiplied by, in place of minutes (per_minute is 0 then);
-                       None: the call is charged by its minutes
-    month              what a month's minutes cost together, settled when it is closed; None: each call stands alone
+    markup             what the provider's own cost is multiplied by, in place of minutes (per_minute is 0 then, and
+                       nothing that is about minutes is there); None: the call is charged by its minutes
+    month              what a month's minutes cost together, settled when it is closed; None: each call stands alone.
+                       Its calls have no minimum and no maximum: those would be of a price that is settled again
     price              per_minute in words, `0.10 USD/min`; derived
     """
 
@@ -91,7 +92,7 @@ class RateCard:
         max_charge: Decimal | int | str | None = None,
         decimals: int = MAX_DECIMALS,
         rounding: str = "half_up",
-        components: Mapping[str, Decimal | int | str] | None = None,
+        components: Mapping[str, Decimal | int | str] | Sequence[tuple[str, Decimal | int | str]] | None = None,
         markup: Decimal | int | str | None = None,
         month: MonthPrice | None = None,
     ) -> None:
@@ -113,10 +114,24 @@ class RateCard:
         _set(self, "max_charge", high)
         _set(self, "decimals", _whole(decimals, "decimals", low=0, high=MAX_DECIMALS))
         _set(self, "rounding", rounding)
-        _set(self, "components", _components(components or {}, price_per_minute))
+        _set(self, "components", _components(components, price_per_minute))
         _set(self, "markup", _markup(markup, price_per_minute, currency))
         _set(self, "month", _month(month))
+        self._check_together()
         _set(self, "price", f"{format_price(price_per_minute, currency)} {currency}/min")
+
+    def _check_together(self) -> None:
+        """What is right by itself may contradict something else."""
+        about_minutes = {"components": self.components, "free_seconds": self.free_seconds, "month": self.month}
+        if self.markup is not None:
+            for name, value in about_minutes.items():
+                if value:
+                    raise RateCardError(f"{name} is about minutes, and a card with a markup has none", field=name)
+        if self.month is not None:
+            for name, limit in (("min_charge", self.min_charge), ("max_charge", self.max_charge)):
+                if limit is not None:
+                    text = f"{name} is of one call, and a card with a price for the month settles them together"
+                    raise RateCardError(text, field=name)
 
 
 def parse_increments(text: str) -> tuple[int, int]:
@@ -131,12 +146,13 @@ def parse_increments(text: str) -> tuple[int, int]:
     return initial, following
 
 
-def _components(given: Mapping[str, object], per_minute: Decimal) -> tuple[tuple[str, Decimal], ...]:
+def _components(components: object, per_minute: Decimal) -> tuple[tuple[str, Decimal], ...]:
+    # As pairs they come from another card: dataclasses.replace.
+    given = dict(components) if isinstance(components, tuple) else {} if components is None else components
+    if not isinstance(given, Mapping) or any(name not in COMPONENTS for name in given):
+        raise RateCardError(f"components must be of {', '.join(COMPONENTS)}", field="components")
     if not given:
         return ()
-    unknown = sorted(str(name) for name in given if name not in COMPONENTS)
-    if unknown:
-        raise RateCardError(f"components must be of {', '.join(COMPONENTS)}", field="components")
     found = tuple((name, _price(given[name], f"components.{name}")) for name in COMPONENTS if name in given)
     if summed(price for _, price in found) != per_minute:
         raise RateCardError("components must add up to per_minute", field="components")
@@ -150,10 +166,10 @@ def _markup(value: object, per_minute: Decimal, currency: str) -> Decimal | None
     if not 0 < markup <= _MAX_MARKUP:
         raise RateCardError(f"markup must be more than 0 and at most {_MAX_MARKUP}", field="markup")
     if per_minute:
-        raise RateCardError("a card with a markup has no price per minute", field="per_minute")
+        raise RateCardError("per_minute must be 0 on a card with a markup", field="per_minute")
     if currency != "USD":
         # Providers tell their cost in US dollars, and nothing here knows an exchange rate.
-        raise RateCardError("a card with a markup is in USD, as providers' costs are", field="currency")
+        raise RateCardError("currency must be USD on a card with a markup, as providers' costs are", field="currency")
     return markup
 
 

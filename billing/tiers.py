@@ -12,10 +12,14 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Final
 
-from billing.money import ARITHMETIC, ZERO, BillingError, summed, to_money
+from billing.money import ARITHMETIC, ZERO, BillingError, shown, summed, to_money
 
 _MAX_PRICE: Final = Decimal(100_000_000)
 _MAX_TIERS: Final = 50
+# More than a month of a million lines that never rest; no product with a price is longer than 50 digits.
+_MAX_MINUTES: Final = Decimal(10**12)
+# Minutes are sixtieths, which never end: what is finer than any price of them can tell.
+_FINEST: Final = -60
 
 
 class TiersError(BillingError):
@@ -41,7 +45,11 @@ class MonthPrice(ABC):
 
     @abstractmethod
     def slices(self, quantity: Decimal | int) -> tuple[Slice, ...]:
-        """What so many minutes are charged as. Raises TiersError with the field `quantity` unless it is 0 or more."""
+        """What so many minutes are charged as. Raises TiersError with the field `quantity` unless it is 0 or more.
+
+        Give the seconds of the month divided once, by 60: a sum of rounded sixtieths may lie beyond a bound, and begin
+        another package.
+        """
 
     def price(self, quantity: Decimal | int) -> Decimal:
         """What so many minutes cost: the sum of their slices, exactly."""
@@ -68,7 +76,7 @@ class Tier:
     ) -> None:
         """Check every field. Raises TiersError naming the one that is wrong; a float always is."""
         bound = None if up_to is None else _amount(up_to, "up_to")
-        if bound == 0:
+        if bound is not None and bound <= 0:
             raise TiersError("up_to must be more than 0", field="up_to")
         object.__setattr__(self, "up_to", bound)
         object.__setattr__(self, "unit_price", _amount(unit_price, "unit_price"))
@@ -146,7 +154,7 @@ class Package(MonthPrice):
         if beyond <= 0:
             return ()
         packages = ARITHMETIC.divide(beyond, self.size).to_integral_value(ROUND_CEILING, ARITHMETIC)
-        return (_slice(packages, self.unit_price, f"packages of {_plain(self.size)} min"),)
+        return (_slice(packages, self.unit_price, f"packages of {shown(self.size)} min"),)
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -173,12 +181,12 @@ class Included(MonthPrice):
         """The fee, which is due in any month, and what goes beyond the included minutes."""
         beyond = ARITHMETIC.subtract(_quantity(quantity), self.minutes)
         fee = (_slice(Decimal(1), self.monthly_fee, "monthly fee"),) if self.monthly_fee else ()
-        said = f"min beyond {_plain(self.minutes)} included"
+        said = f"min beyond {shown(self.minutes)} included"
         return (*fee, _slice(beyond, self.unit_price, said)) if beyond > 0 else fee
 
 
 def _slices(minutes: Decimal, tier: Tier) -> list[Slice]:
-    said = "min" if tier.up_to is None else f"min, up to {_plain(tier.up_to)}"
+    said = "min" if tier.up_to is None else f"min, up to {shown(tier.up_to)}"
     found = [_slice(minutes, tier.unit_price, said)]
     if tier.flat_fee:
         found.append(_slice(Decimal(1), tier.flat_fee, "fee of the tier"))
@@ -187,25 +195,23 @@ def _slices(minutes: Decimal, tier: Tier) -> list[Slice]:
 
 def _slice(quantity: Decimal, unit_price: Decimal, words: str) -> Slice:
     exact = ARITHMETIC.multiply(quantity, unit_price)
-    return Slice(quantity, unit_price, exact, f"{_plain(quantity)} {words} x {_plain(unit_price)}")
+    return Slice(quantity, unit_price, exact, f"{shown(quantity)} {words} x {shown(unit_price)}")
 
 
 def _checked_tiers(tiers: Iterable[Tier]) -> tuple[Tier, ...]:
     listed = tuple(tiers)
-    if not listed:
-        raise TiersError("tiers must not be empty", field="tiers")
+    if not listed or not all(isinstance(tier, Tier) for tier in listed):
+        raise TiersError("tiers must be one or more tiers", field="tiers")
     if len(listed) > _MAX_TIERS:
         raise TiersError(f"there may be {_MAX_TIERS} tiers", field="tiers")
-    if listed[-1].up_to is not None:
-        raise TiersError(
-            "the last tier must have no end (up_to none), or some minutes would have no price", field="tiers"
-        )
-    bounds = [tier.up_to for tier in listed[:-1]]
     floor = ZERO
-    for bound in bounds:
-        if bound is None or bound <= floor:
-            raise TiersError("each tier must end after the one before it", field="tiers")
-        floor = bound
+    for place, tier in enumerate(listed[:-1]):
+        if tier.up_to is None or tier.up_to <= floor:
+            raise TiersError("up_to must be more than that of the tier before", field=f"tiers.{place}.up_to")
+        floor = tier.up_to
+    if listed[-1].up_to is not None:
+        text = "up_to must not be there in the last tier: some minutes would have no price"
+        raise TiersError(text, field=f"tiers.{len(listed) - 1}.up_to")
     return listed
 
 
@@ -213,8 +219,11 @@ def _quantity(value: Decimal | int) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, Decimal | int):
         raise TiersError("quantity must be whole or decimal minutes", field="quantity")
     quantity = Decimal(value)
-    if not quantity.is_finite() or quantity < 0:
-        raise TiersError("quantity must not be negative", field="quantity")
+    if not quantity.is_finite() or not 0 <= quantity <= _MAX_MINUTES:
+        raise TiersError(f"quantity must be from 0 to {_MAX_MINUTES:,}", field="quantity")
+    exponent = quantity.as_tuple().exponent
+    if isinstance(exponent, int) and exponent < _FINEST:
+        raise TiersError(f"quantity must not have more than {-_FINEST} decimals", field="quantity")
     return quantity
 
 
@@ -226,7 +235,3 @@ def _amount(value: object, name: str) -> Decimal:
     if not 0 <= amount <= _MAX_PRICE:
         raise TiersError(f"{name} must be from 0 to {_MAX_PRICE:,}", field=name)
     return amount
-
-
-def _plain(amount: Decimal) -> str:
-    return format(amount, "f")

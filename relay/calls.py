@@ -143,6 +143,16 @@ def event_id(account_id: str, provider: str, scope: str, dedupe: tuple[str, ...]
     return "evt_" + base64.b32encode(digest).decode("ascii").rstrip("=").lower()
 
 
+def fetched_event_id(call: CallEvent, *, account_id: str) -> str | None:
+    """The id of the event that completes a call's session, where it was not told but fetched; None for any other event.
+
+    Whichever webhook tells of the same later is a repeat of it.
+    """
+    if call.event_class != "complete":
+        return None
+    return event_id(account_id, call.provider, "fetched", (call.conversation_id,))
+
+
 def derived_session_id(account_id: str, provider: str, conversation_id: str) -> int:
     """The id of a session first seen in a webhook: 2**52 plus 52 bits of blake2b, hence a JSON-safe integer."""
     digest = _digest((account_id, provider, conversation_id), size=8)

@@ -10,6 +10,7 @@ SwitchhookError                      500 internal_error
 │   ├── ValidationFailed             400 validation_error      names every field that is wrong, where there are several
 │   └── BillingError                 400 billing_value_invalid money, prices and rate cards (in billing.money)
 ├── Unauthorized                     401 signature_invalid
+├── BudgetExceeded                   402 budget_exceeded       a budget with a hard limit has not enough left
 ├── Forbidden                        403 insufficient_permissions
 ├── NotFound                         404 not_found
 ├── Conflict                         409 conflict
@@ -123,6 +124,13 @@ class Unauthorized(SwitchhookError):
 
     status = 401
     code = "signature_invalid"
+
+
+class BudgetExceeded(SwitchhookError):
+    """A budget with a hard limit has not enough left for this session: raise it, or wait for the next month."""
+
+    status = 402
+    code = "budget_exceeded"
 
 
 class Forbidden(SwitchhookError):

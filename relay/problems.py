@@ -14,6 +14,7 @@ JSON: Final = "application/json"
 _TITLES: Final = {
     400: "Bad request",
     401: "Not authorized",
+    402: "Payment required",
     403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",

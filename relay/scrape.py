@@ -13,11 +13,13 @@ from dataclasses import dataclass
 from flask import Flask, Response, request
 
 from relay.directory import Mirror
+from relay.directory.checked import SCOPES, Checked, CheckScope
 from relay.errors import Unavailable
 from relay.outbox import Audit, Outbox
 from relay.queues import OUTBOX_LANES
 from relay.request_ids import REQUEST_ID, new_request_id
 from relay.settings import Settings
+from relay.store.exports import Backlog
 from relay.telemetry import metrics
 from relay.telemetry.access import require_token
 from relay.telemetry.exchange import Exchange, Others
@@ -30,6 +32,10 @@ class _System:
     audits: dict[str, Audit]
     disabled_endpoints: int
     unsynced_agents: dict[str, int]
+    reconciliations: dict[str, tuple[int, int, float]]
+    exports: dict[str, Backlog]
+    unrated: dict[str, int]
+    checked: dict[CheckScope, Checked]
     others: Others
 
 
@@ -62,6 +68,10 @@ class Scrape:
             audits={lane: self._outbox.audit(lane) for lane in OUTBOX_LANES},
             disabled_endpoints=self._mirror.disabled_endpoints(),
             unsynced_agents=self._mirror.unsynced_agents(),
+            reconciliations=self._mirror.reconciliations(),
+            exports=self._mirror.exports(),
+            unrated=self._mirror.unrated(),
+            checked={scope: noted for scope in SCOPES if (noted := self._mirror.checked(scope)) is not None},
             others=self._exchange.others(self._process),
         )
 
@@ -79,6 +89,18 @@ class Scrape:
         metrics.record_unaccounted(sum(audit.unaccounted for audit in system.audits.values()))
         metrics.record_endpoints_disabled(system.disabled_endpoints)
         metrics.record_agents_unsynced(system.unsynced_agents)
+        for provider, (missing, unassigned, seconds) in system.reconciliations.items():
+            metrics.record_reconciled(provider, missing=missing, unassigned=unassigned, difference_seconds=seconds)
+        for destination, backlog in system.exports.items():
+            metrics.record_export_backlog(
+                destination,
+                waiting=backlog.waiting,
+                dead=backlog.dead,
+                oldest_age_seconds=backlog.oldest_age_seconds,
+            )
+        metrics.record_unrated_sessions(system.unrated)
+        for scope, checked in system.checked.items():
+            metrics.record_checked(scope, checked.violations, ended_at=checked.ended_at)
         running = Counter(kind_of(name) for name in (self._process, *system.others.names))
         metrics.record_processes({kind: running[kind] for kind in KINDS})
 

@@ -34,6 +34,24 @@ class ProviderAccess:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExportAccess:
+    """Where a billing system is that rows of the ledger are sent to, what opens it, and what it calls our events.
+
+    It is used if `is_configured`: with a key, or, where that needs none, with an address.
+    """
+
+    base_url: str = ""
+    api_key: str = field(default="", repr=False)
+    label: str = ""
+    needs_key: bool = True
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether anything can be sent there."""
+        return bool(self.base_url and (self.api_key or not self.needs_key))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """Switchhook's settings; see the table in README.md for what each does."""
 
@@ -51,6 +69,7 @@ class Settings:
     max_body_bytes: int = 10 * MIB
     max_recording_bytes: int = 100 * MIB
     retention: timedelta = timedelta(hours=96)
+    recharge: timedelta = timedelta(hours=72)
     account_quota_bytes: int = 512 * MIB
     ca_file: str | None = None
     metrics_token: str = field(default="", repr=False)
@@ -62,6 +81,9 @@ class Settings:
     elevenlabs: ProviderAccess = ProviderAccess(base_url="https://api.elevenlabs.io")
     retell: ProviderAccess = ProviderAccess(base_url="https://api.retellai.com")
     agora: ProviderAccess = ProviderAccess(base_url="https://api.agora.io")
+    stripe: ExportAccess = ExportAccess(base_url="https://api.stripe.com", label="call_seconds")
+    lago: ExportAccess = ExportAccess(base_url="https://api.getlago.com", label="call_seconds")
+    openmeter: ExportAccess = ExportAccess(label="switchhook.charge", needs_key=False)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Settings:
@@ -85,6 +107,7 @@ class Settings:
             max_body_bytes=env.integer("SWITCHHOOK_MAX_BODY", 10 * MIB, 1024, 1024 * MIB),
             max_recording_bytes=env.integer("SWITCHHOOK_MAX_RECORDING", 100 * MIB, MIB, 4096 * MIB),
             retention=env.retention(),
+            recharge=env.recharge(),
             account_quota_bytes=env.account_quota_bytes(),
             ca_file=env.parsed("SWITCHHOOK_CA_FILE", None, _existing_file),
             metrics_token=env.secret("METRICS_TOKEN"),
@@ -96,6 +119,9 @@ class Settings:
             elevenlabs=env.provider("ELEVENLABS", "https://api.elevenlabs.io"),
             retell=env.provider("RETELL", "https://api.retellai.com"),
             agora=env.provider("AGORA", "https://api.agora.io"),
+            stripe=env.export("STRIPE", "https://api.stripe.com", label=("EVENT_NAME", "call_seconds")),
+            lago=env.export("LAGO", "https://api.getlago.com", label=("CODE", "call_seconds")),
+            openmeter=env.export("OPENMETER", "", label=("EVENT_TYPE", "switchhook.charge"), needs_key=False),
         )
 
 
@@ -105,12 +131,13 @@ class Limits:
 
     account_quota_bytes: int
     retention: timedelta
+    recharge: timedelta
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Limits:
         """Read and check these alone. Raises SettingsError naming the variable."""
         env = _Environment(os.environ if environ is None else environ)
-        return cls(account_quota_bytes=env.account_quota_bytes(), retention=env.retention())
+        return cls(account_quota_bytes=env.account_quota_bytes(), retention=env.retention(), recharge=env.recharge())
 
 
 def proxy_variables(environ: Mapping[str, str] | None = None) -> tuple[str, ...]:
@@ -157,6 +184,9 @@ class _Environment:
     def retention(self) -> timedelta:
         return timedelta(hours=self.integer("SWITCHHOOK_RETENTION_HOURS", 96, 2, 24 * 30))
 
+    def recharge(self) -> timedelta:
+        return timedelta(hours=self.integer("SWITCHHOOK_RECHARGE_HOURS", 72, 0, 24 * 30))
+
     def account_quota_bytes(self) -> int:
         return self.integer("SWITCHHOOK_ACCOUNT_QUOTA", 512 * MIB, 1024, 1024**5)
 
@@ -193,6 +223,19 @@ class _Environment:
     def provider(self, name: str, base_url: str) -> ProviderAccess:
         url = self.url(f"SWITCHHOOK_{name}_BASE_URL", base_url)
         return ProviderAccess(base_url=url, api_key=self.secret(f"SWITCHHOOK_{name}_API_KEY"))
+
+    def export(self, name: str, base_url: str, *, label: tuple[str, str], needs_key: bool = True) -> ExportAccess:
+        at = f"SWITCHHOOK_{name}_BASE_URL"
+        url = self.url(at, base_url) if self.text(at, base_url) else ""
+        if url and not (url.startswith("https://") or self.flag("SWITCHHOOK_ALLOW_HTTP")):
+            raise SettingsError(f"{at} must begin with https://, unless SWITCHHOOK_ALLOW_HTTP is 1")
+        key = self.secret(f"SWITCHHOOK_{name}_API_KEY")
+        if key and not url:
+            raise SettingsError(f"{at} is not set: give the address that SWITCHHOOK_{name}_API_KEY is for")
+        told = self.text(f"SWITCHHOOK_{name}_{label[0]}", label[1])
+        if len(told) > 100 or not told.isprintable():  # Stripe's limit of an event's name
+            raise SettingsError(f"SWITCHHOOK_{name}_{label[0]} must have at most 100 printable characters")
+        return ExportAccess(base_url=url, api_key=key, label=told, needs_key=needs_key)
 
 
 def _has_host(url: str) -> bool:

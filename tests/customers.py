@@ -72,6 +72,21 @@ class Customer:
             account_id=self.id, name=name, type="conversation", config={}, client_webhook_url=url, **options
         )
 
+    def agent(self, provider: str, agent_id: str, *, tag: str | None = None, **options: Any) -> int:
+        """A template for an agent that the provider has, without an endpoint; its id."""
+        self.grant(provider, agent_id)
+        config = {} if tag is None else {"tag": tag}
+        made = self._provisioning.create_template(
+            account_id=self.id,
+            name=agent_id,
+            type="conversation",
+            config=config,
+            provider=provider,
+            agent_id=agent_id,
+            **options,
+        )
+        return made.template.id
+
     def api_key(self) -> NewApiKey:
         """An API key of the account, mirrored as every change is."""
         with self._database.begin() as connection:

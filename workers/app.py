@@ -28,23 +28,28 @@ from relay.agents.webhooks import WorkspaceWebhooks
 from relay.connections import postgres_engine, redis_client
 from relay.directory import Directory, Mirror
 from relay.errors import NotFound, Unavailable
+from relay.notices import Notices
 from relay.outbox import Accepted, Outbox, fitness
 from relay.outbox.outcomes import OutcomeReader
 from relay.outbox.ring import Bell, unmute
 from relay.provisioning import Provisioning
+from relay.reconciliation import Reconciler
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import audit
 from relay.store.database import Database
 from relay.telemetry import logs, port
 from relay.telemetry.publisher import Publisher
-from workers import bells, expiry, upkeep
+from workers import bells, books, expiry, upkeep
 from workers.audit import AuditAlarm
 from workers.charge import ChargeLane
+from workers.close import close_months
 from workers.crew import Crew
 from workers.deliver import DeliveryThread
+from workers.export import count_exports, export_crews
 from workers.lane import Lane
 from workers.lost import find_what_was_lost
+from workers.notices import tell_accounts
 from workers.record import RecordLane
 from workers.recordings import recordings_crew
 
@@ -70,6 +75,7 @@ class Worker:
     def __init__(self, settings: Settings, app: Celery, lanes: Sequence[str]) -> None:
         self.ring = KeyRing(settings.keys)
         self.client = redis_client(settings)
+        self.keep = settings.recharge
         self.database = Database(postgres_engine(settings))
         self.mirror = Mirror(self.client, self.ring)
         clients = Clients(settings, self.database, self.ring)
@@ -78,23 +84,27 @@ class Worker:
         self.rounds = WebhookRounds(self.database, webhooks, clients)
         self.outbox = Outbox(self.client)
         provisioning = Provisioning(settings, self.database, self.ring, self.mirror, self.outbox)
+        self.reconciler = Reconciler(settings, self.database, self.ring, self.client, on_accepted=self._ring_for)
         self.provisioning = provisioning.acting_as(audit.UPKEEP)
         # The audit looks at every line: one process in several may have that to do.
         self._audit_alarm = AuditAlarm(self.outbox) if queues.RELAY in lanes else None
         self._bell = Bell(app, self.client)
+        directory = Directory(self.mirror, self.ring, self.database)
+        self.notices = Notices(settings, self.ring, self.database, directory, self.outbox, on_accepted=self._ring_for)
         self.hosts: dict[str, Host] = {}
         if queues.RECORD in lanes:
             reader = OutcomeReader(self.client, consumer=f"{socket.gethostname()}:{os.getpid()}")
             record = RecordLane(reader, self.database, on_gone=self._endpoint_gone)
             self.hosts[queues.RECORD] = Lane(queues.RECORD, record.step, tick_seconds=_RECORD_SECONDS)
         if queues.BILLING in lanes:
-            charge = ChargeLane(self.outbox, self.database)
+            charge = ChargeLane(self.outbox, self.database, keep=settings.recharge)
 
             def rung() -> None:
                 charge.expect()
                 unmute(self.client, queues.BILLING)
 
             self.hosts[queues.BILLING] = Lane(queues.BILLING, charge.step, before_look=rung)
+            self.hosts.update(export_crews(settings, self.database))
         if queues.RELAY in lanes:
             self.hosts[queues.RELAY] = DeliveryThread(
                 settings,
@@ -206,13 +216,20 @@ def _add_tasks(app: Celery, worker: Worker) -> None:
         queues.PARTITIONS: partial(upkeep.make_partitions, worker.database),
         queues.RETENTION: partial(upkeep.drop_old_records, worker.database),
         queues.REWRITE: partial(upkeep.rewrite_append_only_file, worker.client),
+        queues.FORGET: partial(upkeep.forget_charged, worker.client, worker.keep),
+        queues.UNRATED: partial(books.count_unrated, worker.mirror, worker.database),
+        queues.CHECK: partial(books.check, worker.client, worker.mirror, worker.database),
         queues.LOST: partial(find_what_was_lost, worker.client, worker.database),
         queues.MIRROR: partial(upkeep.mirror_configuration, worker.mirror, worker.database),
         queues.AGENTS: partial(upkeep.sync_agents, worker.sync, worker.mirror, worker.database),
         queues.WEBHOOKS: partial(upkeep.look_after_webhooks, worker.rounds),
         queues.CONVERSATIONS: partial(worker.provisioning.retire_idle_conversations, _IDLE_MOST),
         queues.ABANDONED: partial(upkeep.abandon_sessions, worker.database),
+        queues.EXPORTS: partial(count_exports, worker.mirror, worker.database),
+        queues.NOTICES: partial(tell_accounts, worker.database, worker.notices),
+        queues.CLOSING: partial(close_months, worker.database),
         queues.ENDPOINTS: partial(worker.provisioning.close_unused_endpoints, _UNUSED_MOST),
+        queues.RECONCILIATION: worker.reconciler.run,
         queues.EXPIRY: partial(expiry.end_what_is_over, worker.mirror, worker.database, worker.ring),
     }
     for name, job in jobs.items():

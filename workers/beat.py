@@ -31,10 +31,17 @@ _SCHEDULE: Final = {
     queues.PARTITIONS: timedelta(hours=1),
     queues.RETENTION: timedelta(hours=6),
     queues.REWRITE: timedelta(hours=1),
+    queues.FORGET: timedelta(hours=1),
     queues.LOST: timedelta(minutes=10),
     queues.CONVERSATIONS: timedelta(minutes=10),
     queues.ABANDONED: timedelta(minutes=10),
     queues.ENDPOINTS: timedelta(hours=1),
+    queues.CLOSING: timedelta(hours=1),
+    queues.RECONCILIATION: timedelta(hours=1),
+    queues.EXPORTS: timedelta(minutes=1),
+    queues.UNRATED: timedelta(minutes=5),
+    queues.CHECK: timedelta(hours=1),
+    queues.NOTICES: timedelta(minutes=1),
 }
 
 

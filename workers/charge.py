@@ -1,20 +1,26 @@
 """The billing lane: claim, commit session and ledger in one transaction, settle.
 
 There is no attempt budget: a bill that cannot be written waits until it can. A claim that is not settled, because
-the process died after its commit, is claimed again and found charged.
+the process died after its commit, is claimed again and found charged. With the settle the facts of what was charged
+are kept in Redis for a while, whether or not it was news, so that the ledger can be made again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from types import MappingProxyType
+from typing import Final, NamedTuple
 
 from billing.ledger import Rated, charge
+from relay.calls import Facts
 from relay.errors import Conflict, Unavailable
-from relay.outbox import Claim, Outbox, Room, Settlement, Verb
+from relay.outbox import Claim, Outbox, Room, Settlement, Verb, charged
+from relay.outbox.charged import ChargedEvent
 from relay.outbox.outcomes import decode_facts
 from relay.queues import BILLING
 from relay.store.database import Database
+from relay.store.terms import Terms
 from relay.telemetry import logs, metrics
 
 _BATCH: Final = 256
@@ -22,14 +28,25 @@ _BATCH: Final = 256
 _CONFLICT_TRIES: Final = 5
 # A row that Postgres refuses every time: it waits, raising an alarm each time, until someone has mended the cause.
 _REFUSED_WAIT_MS: Final = 60_000
+_NOTHING: Final[Mapping[str, Terms]] = MappingProxyType({})
+
+
+class _Done(NamedTuple):
+    """What becomes of claims, and what is to be kept of those that were charged."""
+
+    settlements: list[Settlement]
+    charged: list[ChargedEvent]
 
 
 class ChargeLane:
-    """Charges what waits in the billing lane."""
+    """Charges what waits in the billing lane. `keep`: for how long Redis keeps the facts of what was charged."""
 
-    def __init__(self, outbox: Outbox, database: Database, *, batch: int = _BATCH) -> None:
+    def __init__(
+        self, outbox: Outbox, database: Database, *, keep: timedelta = timedelta(), batch: int = _BATCH
+    ) -> None:
         self._outbox = outbox
         self._database = database
+        self._keep_ms = keep // timedelta(milliseconds=1)
         self._batch = batch
         self._is_idle = False
 
@@ -46,39 +63,78 @@ class ChargeLane:
         if self._is_idle:
             return False
         try:
-            settlements = self._charged(claims.units)
+            done = self._charged(claims.units)
         except Unavailable:
             self._outbox.settle(BILLING, [Settlement(claim, Verb.RELEASE) for claim in claims.units])
             raise
-        self._outbox.settle(BILLING, settlements)
+        batch = charged.encoded(done.charged) if self._keep_ms and done.charged else b""
+        self._outbox.settle_charged(done.settlements, batch, keep_ms=self._keep_ms)
         return claims.more or len(claims.units) == self._batch
 
-    def _charged(self, claims: Sequence[Claim]) -> list[Settlement]:
+    def _charged(self, claims: Sequence[Claim]) -> _Done:
         """Charge these, or halves of them until the row that fails is alone."""
         try:
-            rated = self._commit(claims)
+            rated = commit(self._database, [_facts(claim) for claim in claims])
         except Unavailable:
             raise
         except Exception as error:
             if len(claims) > 1:
                 middle = len(claims) // 2
-                return self._charged(claims[:middle]) + self._charged(claims[middle:])
+                before, after = self._charged(claims[:middle]), self._charged(claims[middle:])
+                return _Done(before.settlements + after.settlements, before.charged + after.charged)
             logs.failure("charge_refused", error, event_id=claims[0].event_id, lane=BILLING)
-            return [Settlement(claims[0], Verb.RELEASE, delay_ms=_REFUSED_WAIT_MS)]
+            return _Done([Settlement(claims[0], Verb.RELEASE, delay_ms=_REFUSED_WAIT_MS)], [])
         for one in rated:
             _record(one)
-        return [Settlement(claim, Verb.DONE) for claim in claims]
+        facts = {claim.event_id: claim.facts for claim in claims}
+        kept = [_kept(one, facts[one.facts.event_id]) for one in rated]
+        return _Done([Settlement(claim, Verb.DONE) for claim in claims], kept)
 
-    def _commit(self, claims: Sequence[Claim]) -> list[Rated]:
-        events = [decode_facts(claim.facts, event_id=claim.event_id, account_id=claim.account_id) for claim in claims]
-        for _ in range(_CONFLICT_TRIES - 1):
-            try:
-                with self._database.begin() as connection:
-                    return charge(connection, events)
-            except Conflict:
-                continue
-        with self._database.begin() as connection:
-            return charge(connection, events)
+
+def commit(
+    database: Database, events: Sequence[Facts], *, remembered: Mapping[str, Terms] = _NOTHING, rehearse: bool = False
+) -> list[Rated]:
+    """Charge events in one transaction (billing.ledger.charge), again where another process was writing the same.
+
+    With `rehearse` it is rolled back. Raises as Database does.
+    """
+    for _ in range(_CONFLICT_TRIES - 1):
+        try:
+            return _committed(database, events, remembered, rehearse=rehearse)
+        except Conflict:
+            continue
+    return _committed(database, events, remembered, rehearse=rehearse)
+
+
+def _committed(
+    database: Database, events: Sequence[Facts], remembered: Mapping[str, Terms], *, rehearse: bool
+) -> list[Rated]:
+    with database.begin() as connection:
+        if not rehearse:
+            return charge(connection, events, remembered=remembered)
+        with connection.begin_nested() as rehearsal:
+            rated = charge(connection, events, remembered=remembered)
+            rehearsal.rollback()
+        return rated
+
+
+def _facts(claim: Claim) -> Facts:
+    return decode_facts(claim.facts, event_id=claim.event_id, account_id=claim.account_id)
+
+
+def _kept(rated: Rated, facts: bytes) -> ChargedEvent:
+    assessment, session = rated.assessment, rated.session
+    return ChargedEvent(
+        event_id=rated.facts.event_id,
+        account_id=rated.facts.account_id,
+        facts=facts,
+        session_id=session.id,
+        template_id=session.template_id,
+        pinned_card_id=session.pinned_card_id,
+        tag=session.tag,
+        own_key=session.own_key,
+        amount=assessment.charge.amount if assessment.is_news and assessment.charge is not None else None,
+    )
 
 
 def _record(rated: Rated) -> None:

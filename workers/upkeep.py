@@ -13,7 +13,7 @@ from relay.agents.rounds import WebhookRounds
 from relay.agents.sync import Sync
 from relay.connections import answered
 from relay.directory import Mirror
-from relay.outbox import Outbox, keys
+from relay.outbox import Outbox, charged, keys
 from relay.outbox.outcomes import backlog
 from relay.store import endpoints, partitions, pending, sessions, voice_agents
 from relay.store.database import Database
@@ -99,6 +99,14 @@ def drop_old_records(database: Database) -> list[str]:
     if dropped:
         logs.info("partitions_dropped", count=len(dropped))
     return dropped
+
+
+def forget_charged(client: redis.Redis, keep: timedelta) -> None:
+    """Drop the facts of what was charged longer ago than they are kept. Raises Unavailable.
+
+    The billing lane drops most of them; this is for when it has nothing more to charge.
+    """
+    charged.forget(client, older_than=keep)
 
 
 def rewrite_append_only_file(client: redis.Redis) -> None:

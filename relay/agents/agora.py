@@ -16,6 +16,7 @@ from typing import Any, Final, NoReturn
 
 from msgspec.structs import replace
 
+from billing.reservations import open_session
 from relay.agents.clients import Clients
 from relay.directory import Mirror
 from relay.errors import BadRequest, Conflict, NotFound, ProviderFailed, SwitchhookError
@@ -82,15 +83,20 @@ class AgoraAgents:
         """Have an agent join `properties["channel"]`. `more` goes beside the properties, as Agora documents it.
 
         Labels of ours that the caller gave are dropped. Raises Conflict `agent_name_taken` while an agent by this name
-        is live in this account and project, and BadRequest for what Agora refuses. If Agora does not take it, the
-        session has failed, with the error's code, and nothing is charged.
+        is live in this account and project, BudgetExceeded, and BadRequest for what Agora refuses. If Agora does not
+        take it, the session has failed, with the error's code, and nothing is charged.
         """
         _checked(appid)
-        client = self._clients.agora(account_id, about=(appid,))
+        client, own_key = self._clients.agora_keyed(account_id, about=(appid,))
         channel = str(properties["channel"])
         with self._database.begin() as connection:
-            session = sessions.create(
-                connection, account_id=account_id, provider=NAME, template_id=template_id, metadata=metadata
+            session = open_session(
+                connection,
+                account_id=account_id,
+                provider=NAME,
+                own_key=own_key is not None,
+                template_id=template_id,
+                metadata=metadata,
             )
             session_id = session.id
             agora_agents.claim(

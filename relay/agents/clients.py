@@ -37,8 +37,8 @@ class Clients:
 
     def elevenlabs_keyed(self, account_id: str, *, about: Collection[str] = ()) -> tuple[ElevenLabs, bytes | None]:
         """The same, and by which key: None is ours, else a digest of the account's own."""
-        access, is_own = self.access(account_id, "elevenlabs", about=about)
-        return ElevenLabs(access), _digest(access.api_key) if is_own else None
+        access, key = self._keyed(account_id, "elevenlabs", about)
+        return ElevenLabs(access), key
 
     def elevenlabs_by(self, account_id: str, made_with: bytes | None) -> ElevenLabs | None:
         """With the key that something was made with, whatever the account uses now; None if it is gone."""
@@ -51,11 +51,21 @@ class Clients:
 
     def retell(self, account_id: str, *, about: Collection[str] = ()) -> Retell:
         """To use the agents `about`."""
-        return Retell(self.access(account_id, "retell", about=about)[0], account_id=account_id)
+        return self.retell_keyed(account_id, about=about)[0]
+
+    def retell_keyed(self, account_id: str, *, about: Collection[str] = ()) -> tuple[Retell, bytes | None]:
+        """The same, and by which key, as `elevenlabs_keyed` says it."""
+        access, key = self._keyed(account_id, "retell", about)
+        return Retell(access, account_id=account_id), key
 
     def agora(self, account_id: str, *, about: Collection[str] = ()) -> Agora:
         """To use the projects `about`. Agora's key is `<customer id>:<customer secret>`."""
-        return Agora(self.access(account_id, "agora", about=about)[0])
+        return self.agora_keyed(account_id, about=about)[0]
+
+    def agora_keyed(self, account_id: str, *, about: Collection[str] = ()) -> tuple[Agora, bytes | None]:
+        """The same, and by which key, as `elevenlabs_keyed` says it."""
+        access, key = self._keyed(account_id, "agora", about)
+        return Agora(access), key
 
     def access(self, account_id: str, provider: str, *, about: Collection[str] = ()) -> tuple[ProviderAccess, bool]:
         """How the account reaches a provider to use what `about` names, and whether by a key of its own."""
@@ -68,6 +78,10 @@ class Clients:
         if not access.api_key:
             raise ProviderNotConfigured(f"there is no API key for {provider}: store the account's own one")
         return access, own is not None
+
+    def _keyed(self, account_id: str, provider: str, about: Collection[str]) -> tuple[ProviderAccess, bytes | None]:
+        access, is_own = self.access(account_id, provider, about=about)
+        return access, _digest(access.api_key) if is_own else None
 
     def _own(self, account_id: str, provider: str) -> str | None:
         with self._database.begin() as connection:

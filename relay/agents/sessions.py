@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from billing import reservations
 from relay.agents.agora import AgoraAgents
 from relay.agents.clients import Clients
 from relay.agents.prompting import prompted
@@ -68,7 +69,7 @@ class Started:
 
 
 class Sessions:
-    """Starts sessions. Every method raises NotFound, Conflict, ProviderFailed and Unavailable.
+    """Starts sessions. Every method raises NotFound, Conflict, BudgetExceeded, ProviderFailed and Unavailable.
 
     And Forbidden, where it is the operator's key that is used, for agents and projects that the account may not use.
     """
@@ -104,8 +105,8 @@ class Sessions:
             session, call = self._call(template, WebCallWish(), metadata=metadata, text_only=text_only)
             return Started(session=session, web_call=call)
         agent_id = _present(self._ready_agent(template))
-        client = self._clients.elevenlabs(account_id, about=_agents_of(template, agent_id))
-        session = self._new(template, agent_id, metadata=metadata, text_only=text_only)
+        client, key = self._clients.elevenlabs_keyed(account_id, about=_agents_of(template, agent_id))
+        session = self._new(template, agent_id, own_key=key is not None, metadata=metadata, text_only=text_only)
         with self._beginning(session):
             signed_url = client.signed_url(agent_id)
         return Started(session=session, signed_url=signed_url)
@@ -125,17 +126,21 @@ class Sessions:
     def signed_url(self, *, account_id: str, agent_id: str, session_id: int | None = None) -> str:
         """A URL that opens a conversation with an agent of one of the account's templates at ElevenLabs.
 
-        The ingress knows the agent for as long as that conversation may last. Raises NotFound for every other agent,
-        and for a session that is not this account's.
+        The ingress knows the agent for as long as that conversation may last. A hard limit must leave room for it,
+        unless it is held back for the session already. Raises NotFound for every other agent, and for a session that
+        is not this account's.
         """
         with self._database.begin() as connection:
-            if session_id is not None:
-                sessions.get(connection, account_id=account_id, session_id=session_id)
+            is_held_back = session_id is not None and (
+                sessions.get(connection, account_id=account_id, session_id=session_id).reserved is not None
+            )
             known = templates.id_of_agent(connection, account_id=account_id, provider="elevenlabs", agent_id=agent_id)
             if known is None:
                 raise NotFound("this account has no agent by this id")
             template = templates.get(connection, self._ring, account_id=account_id, template_id=known, with_hidden=True)
             behind = conversations.awaited(connection, agent_id=agent_id)
+            if not is_held_back:
+                reservations.check(connection, account_id=account_id, provider=template.provider, template_id=known)
         client = self._clients.elevenlabs(account_id, about=_agents_of(template, agent_id))
         for one in behind:
             self._mirror.conversations.remember(one.account_id, one.template, lifetime=AWAITED)
@@ -167,8 +172,8 @@ class Sessions:
         self, template: Template, wish: WebCallWish, *, metadata: Mapping[str, Any] | None, text_only: bool = False
     ) -> tuple[Session, WebCall]:
         agent_id = _present(template.agent_id)
-        client = self._clients.retell(template.account_id, about=(agent_id,))
-        session = self._new(template, agent_id, metadata=metadata, text_only=text_only)
+        client, key = self._clients.retell_keyed(template.account_id, about=(agent_id,))
+        session = self._new(template, agent_id, own_key=key is not None, metadata=metadata, text_only=text_only)
         named = Started(session=session).variables
         with self._beginning(session):
             call = client.create_web_call(
@@ -208,15 +213,22 @@ class Sessions:
         return Started(session=joined.session, agent=joined.started)
 
     def _new(
-        self, template: Template, agent_id: str, *, metadata: Mapping[str, Any] | None, text_only: bool
+        self,
+        template: Template,
+        agent_id: str,
+        *,
+        own_key: bool,
+        metadata: Mapping[str, Any] | None,
+        text_only: bool,
     ) -> Session:
         with self._database.begin() as connection:
-            return sessions.create(
+            return reservations.open_session(
                 connection,
                 account_id=template.account_id,
                 provider=template.provider,
                 template_id=template.id,
                 agent_id=agent_id,
+                own_key=own_key,
                 metadata=metadata,
                 text_only=text_only,
             )

@@ -41,7 +41,7 @@ class SignedUrl(Output):
     access=Access.WRITE,
     query=AgentQuery,
     answers={200: SignedUrl},
-    errors=(404, 409, 502),
+    errors=(402, 404, 409, 502),
     is_slow=True,
 )
 def get_signed_url(call: Call[None, AgentQuery]) -> SignedUrl:
@@ -59,7 +59,7 @@ def get_signed_url(call: Call[None, AgentQuery]) -> SignedUrl:
     access=Access.WRITE,
     query=AgentQuery,
     answers={200: SignedUrl},
-    errors=(404, 409, 502),
+    errors=(402, 404, 409, 502),
     is_slow=True,
 )
 def get_signed_url_by_its_older_path(call: Call[None, AgentQuery]) -> SignedUrl:

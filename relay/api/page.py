@@ -154,13 +154,15 @@ def _parameter(parameter: dict[str, Any], schemas: Schemas) -> Field:
 
 
 def _success(status: str, answer: dict[str, Any], schemas: Schemas) -> Success:
-    ((kind, content),) = answer.get("content", {"": {}}).items()
+    forms = answer.get("content", {"": {}})
+    # What can be told of is JSON; where there is another form beside it, it comes first.
+    first, content = next(iter(forms.items()))
     schema = content.get("schema", {})
-    described = kind.endswith("json") and schema
+    described = first.endswith("json") and schema
     return Success(
         status=status,
         meaning=answer["description"],
-        kind=kind,
+        kind=" or ".join(forms),
         fields=list(fields(schema, schemas)) if described else [],
         example=json.dumps(sample(schema, schemas, is_whole=True), indent=2, ensure_ascii=False) if described else "",
     )

@@ -17,7 +17,7 @@ from relay.store.sessions import Session
 group = Group(RETELL, tag="Retell")
 
 # What a call to Retell may come to, besides what every operation may.
-_ERRORS: Final = (404, 409, 502)
+_ERRORS: Final = (402, 404, 409, 502)
 
 
 @group.operation(

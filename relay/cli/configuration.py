@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 import click
 
 from relay.cli.endpoints import account_option, secrets_of
-from relay.cli.moments import Moment
 from relay.cli.output import json_option, show
 from relay.providers import elevenlabs
 from relay.provisioning import Provisioning
@@ -124,55 +121,3 @@ def create_template(
         "endpointId": made.endpoint and made.endpoint.id,
     }
     show(fields, as_json=as_json, title="template created")
-
-
-@click.group("rate-card")
-def rate_card() -> None:
-    """Rate cards: what a minute costs, and from when."""
-
-
-@rate_card.command("create")
-@account_option
-@click.option("--per-minute", required=True, help="Price of a minute, as a decimal: 0.10.")
-@click.option("--currency", default="USD", show_default=True, help="ISO 4217; one per account.")
-@click.option("--card", "increments", default="1/1", show_default=True, help="First and further seconds: 60/6.")
-@click.option(
-    "--from",
-    "effective_from",
-    type=Moment(),
-    metavar="ISO",
-    help="In force from here (first card: always; later: now).",
-)
-@click.option("--offered", is_flag=True, help="Not in force by itself: templates of the account may choose it.")
-@json_option
-def create_rate_card(
-    *,
-    account_id: str,
-    per_minute: str,
-    currency: str,
-    increments: str,
-    effective_from: datetime | None,
-    offered: bool,
-    as_json: bool,
-) -> None:
-    """Add a rate card. Cards never change; a new price is a new card."""
-    made = _provisioning().create_rate_card(
-        account_id=account_id,
-        per_minute=per_minute,
-        currency=currency,
-        increments=increments,
-        effective_from=effective_from,
-        offered=offered,
-    )
-    show(
-        {
-            "id": made.id,
-            "perMinute": str(made.per_minute),
-            "currency": made.currency,
-            "card": f"{made.initial_seconds}/{made.increment_seconds}",
-            "effectiveFrom": made.effective_from,
-            **({"offered": True} if made.offered else {}),
-        },
-        as_json=as_json,
-        title="rate card created",
-    )

@@ -54,6 +54,7 @@ def endpoint() -> None:
 @click.option("--retention-hours", type=int, help="How long content may wait (default: setting; 0: one attempt).")
 @click.option("--failure-when", metavar="PATH", help="Repeat on a 2xx answer with a value here: '$.error'.")
 @click.option("--source", "source_id", help="Only what comes from this source (default: the whole account).")
+@click.option("--operations", is_flag=True, help="For budgets and statements (switchhook.*) in place of calls.")
 @json_option
 def create_endpoint(
     *,
@@ -68,6 +69,7 @@ def create_endpoint(
     retention_hours: int | None,
     failure_when: str | None,
     source_id: str | None,
+    operations: bool,
     as_json: bool,
 ) -> None:
     """Create an endpoint for the whole account, or for one source."""
@@ -82,6 +84,7 @@ def create_endpoint(
         deadline_seconds=deadline_seconds,
         retention_hours=retention_hours,
         failure_when=failure_when,
+        operations=operations,
         source_id=source_id,
     )
     show({"id": made.id, "url": made.url} | secrets_of(made), as_json=as_json, title="endpoint created")

@@ -67,7 +67,8 @@ def plan(
 ) -> None:
     """Say how large Redis, Postgres and the processes must be for a load and an outage.
 
-    It asks no server. SWITCHHOOK_ACCOUNT_QUOTA and SWITCHHOOK_RETENTION_HOURS count as they are set here.
+    It asks no server. SWITCHHOOK_ACCOUNT_QUOTA, SWITCHHOOK_RETENTION_HOURS and SWITCHHOOK_RECHARGE_HOURS count as they
+    are set here.
     """
     limits = Limits.from_environ()
     load = Load(
@@ -75,6 +76,7 @@ def plan(
         payload_bytes=payload_bytes,
         outage=outage,
         retention=limits.retention,
+        recharge=limits.recharge,
         quota_bytes=limits.account_quota_bytes,
         endpoints=endpoints,
         accounts=accounts,

@@ -6,7 +6,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Final
 
-from relay.calls import CallEvent, Facts
+from relay.calls import CallEvent, Facts, fetched_event_id
 from relay.content import Content
 from relay.delivery.retry import retry_window
 from relay.directory import AccountView
@@ -45,6 +45,7 @@ class Admitting:
             quota_bytes=view.quota_bytes or self._quota_bytes,
             units=_units(account_id, facts.call, endpoints),
             config_version=view.version,
+            twin=fetched_event_id(facts.call, account_id=account_id) or "",
         )
 
 

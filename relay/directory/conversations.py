@@ -7,7 +7,7 @@ as long as its agent's events may come. Who finds none asks Postgres, unless Red
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Final
 from urllib.parse import quote
@@ -79,6 +79,12 @@ class Conversations:
                 put.hset(_key(template.agent_id), account_id, _encode(template))
                 put.pexpire(_key(template.agent_id), lifetime)
             put.execute()
+
+
+def ids_in(held: Mapping[bytes, bytes]) -> Iterator[tuple[int, int]]:
+    """Session and template of each conversation that one of these keys holds."""
+    for template in map(_decode, held.values()):
+        yield template.session_id, template.id
 
 
 def _key(agent_id: str) -> str:

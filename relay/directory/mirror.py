@@ -16,11 +16,13 @@ import msgspec
 import redis
 
 from relay.connections import answered
+from relay.directory.checked import Checked, CheckScope
 from relay.directory.conversations import Conversations
 from relay.errors import NotFound, Unavailable
 from relay.sealing import KeyRing, UnsealError
-from relay.store import accounts, sessions
+from relay.store import accounts, restored, sessions
 from relay.store.database import Database
+from relay.store.exports import Backlog
 from relay.store.snapshot import AccountConfig
 from relay.telemetry import logs
 
@@ -36,10 +38,16 @@ NO_TEMPLATE: Final = 0
 COMPLETE: Final = _PREFIX + "complete"
 _DISABLED: Final = _PREFIX + "disabled"
 _UNSYNCED: Final = _PREFIX + "unsynced"
+_RECONCILED: Final = _PREFIX + "reconciled"
+_EXPORTS: Final = _PREFIX + "exports"
+_UNRATED: Final = _PREFIX + "unrated"
+_CHECKED: Final = _PREFIX + "checked:"
 
 _PURPOSE: Final = b"configuration"
 _SCRIPT: Final = (files("relay.directory") / "mirror.lua").read_text()
 _decode: Final = msgspec.json.Decoder(AccountConfig).decode
+_decode_checked: Final = msgspec.json.Decoder(Checked).decode
+_decode_backlogs: Final = msgspec.json.Decoder(dict[str, Backlog]).decode
 
 
 def _secret_key(keyed_hash: str) -> str:
@@ -107,6 +115,30 @@ class Mirror:
         with answered():
             self._client.set(COMPLETE, 1)
         return published
+
+    def overtake(self, database: Database) -> int:
+        """Mirror each account of which Postgres has an older version, for it was restored; how many those are.
+
+        Their versions in Postgres are raised past what is mirrored: until then no change of theirs would be taken.
+        What only the mirror has stays there. Raises as `publish_all` does.
+        """
+        mirrored = self.versions()
+        with database.begin() as connection:
+            stored = accounts.versions(connection)
+        overtaken = unreadable = 0
+        for account_id, version in mirrored.items():
+            if version <= stored.get(account_id, version):
+                continue
+            with database.begin() as connection:
+                overtaken += restored.overtake(connection, account_id=account_id, version=version)
+            try:
+                self.publish(database, account_id)
+            except UnsealError as error:
+                logs.alarm("account_not_mirrored", account_id=account_id, error=error)
+                unreadable += 1
+        if unreadable:
+            raise Unavailable("the configuration of some accounts cannot be read")
+        return overtaken
 
     def put(self, config: AccountConfig) -> None:
         """Mirror a configuration unless a newer one is there."""
@@ -205,11 +237,59 @@ class Mirror:
         with answered():
             self._client.hset(_UNSYNCED, items=[part for pair in counts.items() for part in pair])
 
+    def note_reconciliation(self, provider: str, *, missing: int, unassigned: int, difference_seconds: float) -> None:
+        """Keep what the last reading of a provider's calls came to, for the metrics."""
+        with answered():
+            told = msgspec.json.encode((missing, unassigned, difference_seconds))
+            self._client.hset(_RECONCILED, provider, told)
+
+    def reconciliations(self) -> dict[str, tuple[int, int, float]]:
+        """By provider what was noted last: calls that were missing here, those that are nobody's, and seconds."""
+        with answered():
+            noted: Any = self._client.hgetall(_RECONCILED)
+        return {
+            provider.decode(): msgspec.json.decode(told, type=tuple[int, int, float])
+            for provider, told in noted.items()
+        }
+
     def unsynced_agents(self) -> dict[str, int]:
         """The numbers that were noted last, by status."""
         with answered():
             counts: Any = self._client.hgetall(_UNSYNCED)
         return {status.decode(): int(count) for status, count in counts.items()}
+
+    def note_unrated(self, counts: Mapping[str, int]) -> None:
+        """Keep the numbers of sessions that could not be charged, for the metrics."""
+        with answered():
+            self._client.hset(_UNRATED, items=[part for pair in counts.items() for part in pair])
+
+    def unrated(self) -> dict[str, int]:
+        """The numbers that were noted last, by reason."""
+        with answered():
+            counts: Any = self._client.hgetall(_UNRATED)
+        return {reason.decode(): int(count) for reason, count in counts.items()}
+
+    def note_checked(self, scope: CheckScope, checked: Checked) -> None:
+        """Keep what a check of billing's invariants found, for the metrics."""
+        with answered():
+            self._client.set(_CHECKED + scope, msgspec.json.encode(checked))
+
+    def checked(self, scope: CheckScope) -> Checked | None:
+        """What was noted last; None before the first check."""
+        with answered():
+            noted: Any = self._client.get(_CHECKED + scope)
+        return None if noted is None else _decode_checked(noted)
+
+    def note_exports(self, backlogs: Mapping[str, Backlog]) -> None:
+        """Keep what waits for each billing system, for the metrics."""
+        with answered():
+            self._client.set(_EXPORTS, msgspec.json.encode(backlogs))
+
+    def exports(self) -> dict[str, Backlog]:
+        """What was noted last, by destination."""
+        with answered():
+            noted: Any = self._client.get(_EXPORTS)
+        return {} if noted is None else _decode_backlogs(noted)
 
     def _index(self, config: AccountConfig) -> Iterator[str]:
         account = config.account_id

@@ -5,9 +5,11 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Final
 
+from relay.calls import SWITCHHOOK
 from relay.store.snapshot import AccountConfig, EndpointConfig, SourceConfig, TemplateConfig
 
 _MAX_ROUTES: Final = 4096
+_OURS: Final = f"{SWITCHHOOK}."
 
 
 class AccountView:
@@ -15,6 +17,7 @@ class AccountView:
 
     __slots__ = (
         "_agents",
+        "_operations",
         "_routes",
         "_wide",
         "account_id",
@@ -40,7 +43,9 @@ class AccountView:
         # The retired first: who has their agent by now comes before them.
         by_age = sorted(config.templates, key=lambda template: not template.retired)
         self._agents = {(template.provider, template.agent_id): template for template in by_age if template.agent_id}
-        self._wide = [e for e in config.endpoints if e.template_id is None and e.source_id is None]
+        wide = [e for e in config.endpoints if e.template_id is None and e.source_id is None]
+        self._wide = [e for e in wide if not e.operations]
+        self._operations = [e for e in wide if e.operations]
         self._routes: dict[tuple[str, int | None, str | None], tuple[EndpointConfig, ...]] = {}
 
     def template_of_agent(self, provider: str, agent_id: str | None) -> TemplateConfig | None:
@@ -50,8 +55,9 @@ class AccountView:
     def route(self, event_type: str, *, template_id: int | None, source_id: str | None) -> tuple[EndpointConfig, ...]:
         """The endpoints of an event: its template's, else its source's, and every account-wide one.
 
-        Each only if its filter takes the type. Disabled endpoints are included: their units are settled as dead,
-        so that nothing ends in silence.
+        What Switchhook itself tells the account goes to its operations endpoints, and they get nothing else. Each only
+        if its filter takes the type. Disabled endpoints are included: their units are settled as dead, so that nothing
+        ends in silence.
         """
         key = (event_type, template_id, source_id)
         known = self._routes.get(key)
@@ -63,6 +69,8 @@ class AccountView:
         return known
 
     def _route(self, event_type: str, template_id: int | None, source_id: str | None) -> tuple[EndpointConfig, ...]:
+        if event_type.startswith(_OURS):
+            return tuple(e for e in self._operations if _takes(e, event_type))
         # By what the template names: an endpoint that it gave up is still its own, and only sends what waits.
         template = None if template_id is None else self.templates.get(template_id)
         bound = [e for e in self.endpoints.values() if template is not None and e.id == template.endpoint_id]

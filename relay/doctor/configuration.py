@@ -51,14 +51,21 @@ def examine_mirror(connection: Connection, mirror: Mirror) -> Iterator[Finding]:
 def judged_mirror(mirrored: Mapping[str, int], stored: Mapping[str, int], *, is_complete: bool) -> Iterator[Finding]:
     """Versions by account in Redis and in Postgres."""
     check = "configuration in Redis"
-    newer = sum(version > stored.get(account_id, 0) for account_id, version in mirrored.items())
+    newer = sum(version > stored.get(account_id, version) for account_id, version in mirrored.items())
+    unknown = len(mirrored.keys() - stored.keys())
     behind = sum(version > mirrored.get(account_id, 0) for account_id, version in stored.items())
     if newer:
         advice = (
-            "was Postgres restored from a backup? Then delete sw:config:versions and sw:config:accounts in Redis: they "
-            "are made anew from Postgres, and what was set up since the backup must be set up again"
+            "was Postgres restored from a backup? Then run 'switchhook billing recharge --since' the backup: it has "
+            "Redis take the configuration from Postgres again; what was set up since the backup must be set up again"
         )
         yield fail(check, f"{newer} account(s) are newer than in Postgres", advice)
+    elif unknown:
+        advice = (
+            "were they made since the backup that Postgres was restored from? Their webhooks are taken, and wait. Make "
+            "them anew, then delete sw:config:versions and sw:config:accounts in Redis"
+        )
+        yield fail(check, f"{unknown} account(s) are not in Postgres", advice)
     elif behind:
         advice = "run 'switchhook beat', which mirrors them within a minute"
         yield warn(check, f"{behind} of {len(stored)} account(s) are not the newest", advice)

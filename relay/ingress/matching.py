@@ -12,25 +12,15 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from relay.calls import (
-    DERIVED_SESSION_BASE,
-    TRUST_KEY,
-    TRUST_PROVIDER,
-    TRUST_SOURCE,
-    CallEvent,
-    Facts,
-    derived_session_id,
-    event_id,
-    unnamed_conversation,
-)
+from relay.calls import TRUST_KEY, TRUST_PROVIDER, TRUST_SOURCE, CallEvent, Facts, event_id
 from relay.content import Content
 from relay.directory import AccountView, Directory
+from relay.directory.belonging import AnyTemplate, Belonging
 from relay.errors import BadRequest, NotFound, PayloadError, Unauthorized
 from relay.providers import agora, canaryllm, elevenlabs
 from relay.store.conversations import ConversationTemplate
-from relay.store.snapshot import SourceConfig, TemplateConfig
+from relay.store.snapshot import SourceConfig
 
-AnyTemplate = TemplateConfig | ConversationTemplate
 Candidates = Sequence[tuple[AccountView, AnyTemplate]]
 
 
@@ -56,6 +46,7 @@ class Matching:
 
     def __init__(self, directory: Directory) -> None:
         self._directory = directory
+        self._belonging = Belonging(directory)
 
     def source(self, provider_name: str, source_id: str) -> tuple[AccountView, SourceConfig]:
         """A source of this provider, with its account. Raises NotFound."""
@@ -115,7 +106,9 @@ class Matching:
     def facts(self, proved: Proved, *, content_type: str) -> Facts:
         """The facts of an event that is accepted now."""
         account_id, call = proved.view.account_id, proved.call
-        session_id, template = self._session(proved)
+        session_id, template = proved.session_id, proved.template
+        if session_id is None:
+            session_id, template = self._belonging.of(proved.view, call, template=template)
         return Facts(
             event_id=event_id(account_id, call.provider, proved.scope, call.dedupe),
             account_id=account_id,
@@ -128,36 +121,6 @@ class Matching:
             content_type=content_type,
             trust=proved.trust,
         )
-
-    def _session(self, proved: Proved) -> tuple[int, AnyTemplate | None]:
-        """The session of an event, and its template: of the session, else of the agent."""
-        view, call, template, hint = proved.view, proved.call, proved.template, proved.call.session_hint
-        if proved.session_id is not None:
-            return proved.session_id, template
-        behind = self._behind(view, call) if template is None else template
-        if isinstance(behind, ConversationTemplate):
-            # Its agent was made for one session and serves no other: it names the session, whatever the client does.
-            return behind.session_id, behind
-        if hint is not None and template is None:
-            owner = self._owner(view.account_id, hint)
-            if owner is not None:
-                return hint, view.templates.get(owner)
-        if hint is not None and hint >= DERIVED_SESSION_BASE and call.conversation_id == unnamed_conversation(hint):
-            # Nothing but a number that we once told a customer: the session that it was given to.
-            return hint, template
-        template = template or _labelled(view, call) or view.template_of_agent(call.provider, call.agent_id)
-        return derived_session_id(view.account_id, call.provider, call.conversation_id), template
-
-    def _owner(self, account_id: str, session_id: int) -> int | None:
-        """The template of a session that the API made for this account, 0 if it has none; None for another number."""
-        owner = self._directory.template_of_session(account_id, session_id)
-        return self._directory.template_of_lost_session(account_id, session_id) if owner is None else owner
-
-    def _behind(self, view: AccountView, call: CallEvent) -> ConversationTemplate | None:
-        """The template behind the conversation that an agent was made for, if it was made for one."""
-        if view.template_of_agent(call.provider, call.agent_id) is not None:
-            return None
-        return self._directory.conversation_of_agent(view, call.provider, call.agent_id)
 
     def _with_label(self, call: CallEvent) -> CallEvent:
         """The same; where Agora sends no labels, with what those of the event's agent say."""
@@ -174,7 +137,7 @@ class Matching:
             if isinstance(template, ConversationTemplate) and template.session_id == session_id
         }
         for account_id in {view.account_id for view, _ in candidates} - owners.keys():
-            owner = self._owner(account_id, session_id)
+            owner = self._belonging.owner(account_id, session_id)
             if owner is not None:
                 owners[account_id] = owner
         return owners
@@ -206,11 +169,6 @@ def _chosen(
 def trust_of(source: SourceConfig) -> int:
     """What a signature under a secret of this source is worth: most where its account does not know the secret."""
     return TRUST_PROVIDER if source.managed or source.shared else TRUST_SOURCE
-
-
-def _labelled(view: AccountView, call: CallEvent) -> TemplateConfig | None:
-    """The account's template that a label names."""
-    return None if call.template_hint is None else view.templates.get(call.template_hint)
 
 
 def now_ms() -> int:

@@ -38,6 +38,7 @@ from relay.outbox.units import (
     Verdict,
     Worst,
 )
+from relay.queues import BILLING
 
 __all__ = [
     "Accepted",
@@ -123,6 +124,17 @@ class Outbox:
     def settle(self, lane: str, settlements: Sequence[Settlement]) -> list[str]:
         """Say what became of claimed units; `ok`, `stale` (the lease was lost) or `error` for each."""
         return _settled(self._scripts.run_all([_settle_call(lane, settlements)])[0])
+
+    def settle_charged(self, settlements: Sequence[Settlement], batch: bytes, *, keep_ms: int) -> list[str]:
+        """Settle units of the billing lane and keep their facts (relay.outbox.charged), in one round trip.
+
+        `batch` empty or `keep_ms` 0: nothing is kept. What Redis refuses to keep is settled all the same.
+        """
+        calls = [_settle_call(BILLING, settlements)]
+        if batch and keep_ms:
+            # First: a process that dies in between leaves units that are claimed again, and kept twice.
+            calls.insert(0, ("keep", (batch, keep_ms)))
+        return _settled(self._scripts.run_all(calls)[-1])
 
     def settle_and_claim(
         self, lane: str, settlements: Sequence[Settlement], room: Room, *, alone: bool
@@ -220,7 +232,7 @@ def accept_call(admissions: Sequence[Admission]) -> Call:
     for item in admissions:
         args += item[:7]
         units = dict.fromkeys(item.units)
-        args += (item.config_version, len(units))
+        args += (item.config_version, item.twin, len(units))
         for unit in units:
             args += unit
     return "accept", args

@@ -1,7 +1,7 @@
 -- accept: commit a group of verified events, each once.
 -- ARGV: count, then for each event:
 --   id, account, facts, sealed, retention ms, window ms, quota bytes, configuration version (0: not checked),
---   number of units, then lane and key of each.
+--   the id that the same would have if it had come another way (empty: none), number of units, then lane and key of each.
 -- Reply: {now, config version, {lanes to ring}, {verdicts}, {accounts that have just filled half of their quota}}
 --   with verdict new | repeat | quota | stale | error.
 --   stale: the account's configuration has changed since the event was verified and routed by it.
@@ -19,6 +19,7 @@ local ringing, accepted, half_full = {}, {}, {}
 local function accept(e)
   local event = P .. 'event:' .. e.id
   if redis.call('EXISTS', event) == 1 then return 'repeat' end
+  if e.twin ~= '' and redis.call('EXISTS', P .. 'event:' .. e.twin) == 1 then return 'repeat' end
   if e.version ~= '0' then
     local newest = redis.call('HGET', P .. 'config:versions', e.account)
     if newest and newest ~= e.version then return 'stale' end
@@ -59,7 +60,7 @@ end
 local verdicts = {}
 for _ = 1, tonumber(ARGS[1]) do
   local e = { id = take(), account = take(), facts = take(), sealed = take(), retention = take(),
-    window = tonumber(take()), quota = tonumber(take()), version = take(), units = {}, endpoints = {} }
+    window = tonumber(take()), quota = tonumber(take()), version = take(), twin = take(), units = {}, endpoints = {} }
   for _ = 1, tonumber(take()) do
     local lane, key = take(), take()
     e.units[#e.units + 1] = { lane, key }

@@ -6,6 +6,7 @@ from typing import Final
 
 PREFIX: Final = "sw:"
 OUTCOMES: Final = PREFIX + "outcomes"
+CHARGED: Final = PREFIX + "charged"
 ENDS: Final = PREFIX + "ends"
 CONFIG_VERSION: Final = PREFIX + "config:version"
 

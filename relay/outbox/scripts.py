@@ -18,9 +18,11 @@ Call = tuple[str, Sequence[Arg]]
 
 _FOLDER: Final = files("relay.outbox")
 _PRELUDE: Final = (_FOLDER / "prelude.lua").read_bytes()
+# Every script beside this module.
 _SOURCES: Final = {
-    name: _PRELUDE + b"\n" + (_FOLDER / f"{name}.lua").read_bytes()
-    for name in ("accept", "claim", "settle", "sweep", "readmit", "restore", "shred", "reopen", "audit", "worst")
+    entry.name.removesuffix(".lua"): _PRELUDE + b"\n" + entry.read_bytes()
+    for entry in _FOLDER.iterdir()
+    if entry.name.endswith(".lua") and entry.name != "prelude.lua"
 }
 _DIGESTS: Final = {name: hashlib.sha1(source, usedforsecurity=False).hexdigest() for name, source in _SOURCES.items()}
 

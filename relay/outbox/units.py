@@ -22,7 +22,8 @@ class Admission(NamedTuple):
     """One verified event on its way into the outbox.
 
     `sealed` is empty when nobody is to read it. `config_version` is the version of the account's configuration
-    that it was routed by; 0 is not checked.
+    that it was routed by; 0 is not checked. `twin` is the id that the same would have if it had come another way: if
+    that was accepted, this is a repeat.
     """
 
     event_id: str
@@ -34,6 +35,7 @@ class Admission(NamedTuple):
     quota_bytes: int
     units: tuple[Unit, ...]
     config_version: int = 0
+    twin: str = ""
 
 
 class Verdict(StrEnum):

@@ -32,6 +32,9 @@ CHARGES_PER_SECOND: Final = 5_000
 BUSY_SHARE: Final = 0.5
 # So that one can be replaced while the other works.
 FEWEST_PROCESSES: Final = 2
+# A worker looks into the billing lane this often at most, and charges what came meanwhile, up to so many, as one batch.
+CHARGE_SECONDS: Final = 0.1
+CHARGE_MOST: Final = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,7 @@ class Load:
     endpoints        that each event goes to
     accounts         that share the events evenly
     retention        after which what was not delivered is gone (SWITCHHOOK_RETENTION_HOURS)
+    recharge         for how long the facts of what was charged are kept (SWITCHHOOK_RECHARGE_HOURS)
     quota_bytes      of sealed content that one account may have waiting (SWITCHHOOK_ACCOUNT_QUOTA)
     allocator        of Redis, as INFO names it
     """
@@ -53,6 +57,7 @@ class Load:
     outage: timedelta
     retention: timedelta
     quota_bytes: int
+    recharge: timedelta = timedelta(hours=72)
     endpoints: int = 1
     accounts: int = 1
     allocator: Allocator = "jemalloc"
@@ -66,6 +71,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     redis_waiting_bytes: int
     redis_markers_bytes: int
     redis_unrecorded_bytes: int
+    redis_charged_bytes: int
     redis_other_bytes: int
     redis_used_bytes: int
     redis_maxmemory_bytes: int
@@ -96,9 +102,11 @@ def plan(load: Load) -> Plan:
     markers = math.ceil(rate * max(_DAY - load.outage, timedelta()).total_seconds())
     unrecorded = footprint.unrecorded_bytes(endpoints=endpoints)
     other = _other_bytes(load, web=web, workers=workers)
+    of_a_charge = charged_event_bytes(load, workers=workers)
+    kept = math.ceil(rate * load.recharge.total_seconds()) * of_a_charge
     data = waiting * event + markers * footprint.MARKER_BYTES
-    used = data + waiting * unrecorded + other
-    appended = math.ceil(a_day * footprint.appended_bytes(payload, endpoints=endpoints))
+    used = data + waiting * unrecorded + kept + other
+    appended = math.ceil(a_day * (footprint.appended_bytes(payload, endpoints=endpoints) + of_a_charge))
     of_an_account = math.ceil(waiting / load.accounts) * footprint.sealed_bytes(payload)
     return Plan(
         events_waiting=waiting,
@@ -106,6 +114,7 @@ def plan(load: Load) -> Plan:
         redis_waiting_bytes=waiting * event,
         redis_markers_bytes=markers * footprint.MARKER_BYTES,
         redis_unrecorded_bytes=waiting * unrecorded,
+        redis_charged_bytes=kept,
         redis_other_bytes=other,
         redis_used_bytes=used,
         redis_maxmemory_bytes=math.ceil(used / FULL_SHARE / MIB) * MIB,
@@ -125,6 +134,14 @@ def plan(load: Load) -> Plan:
         sent_bits=_bits(rate, footprint.sent_bytes(payload, endpoints=endpoints)),
         redis_bits=_bits(rate, footprint.redis_wire_bytes(payload, endpoints=endpoints)),
     )
+
+
+def charged_event_bytes(load: Load, *, workers: int) -> int:
+    """What one charged event takes for as long as it is kept; 0 if it is not. The more come, the less each takes."""
+    if not load.recharge:
+        return 0
+    at_once = min(CHARGE_MOST, load.rate_per_second * CHARGE_SECONDS / workers)
+    return footprint.charged_bytes(at_once=at_once, allocator=load.allocator)
 
 
 def _web_processes(rate: float) -> int:

@@ -8,6 +8,7 @@ test measures the memory again and fails when a change of the outbox makes these
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from relay.planning.allocators import Allocator, allocated
@@ -30,6 +31,11 @@ _NAMED_ENDPOINT_BYTES: Final = 31
 _ATTEMPT_ENTRY_BYTES: Final = 170
 # What is left for 24 hours of an event that is settled: a key, `1`, an expiry.
 MARKER_BYTES: Final = 155
+# Of a charged event, kept in case that Postgres is restored: what is its own in a compressed batch, and what the batch
+# takes besides. jemalloc rounds nodes of a stream up by a tenth (its classes, on average); measured with libc.
+_CHARGED_EVENT_BYTES: Final = 87
+_CHARGED_BATCH_BYTES: Final = 195
+_CHARGED_ROUNDED: Final[dict[Allocator, float]] = {"jemalloc": 1.1, "libc": 1.0}
 # An account's configuration in the mirror, with one source and one endpoint.
 ACCOUNT_BYTES: Final = 1_900
 # Redis itself, the scripts, the connections of a web and a worker process, and Celery's queues.
@@ -77,6 +83,12 @@ def unrecorded_bytes(*, endpoints: int) -> int:
     """Memory of one event on its way to Postgres: its charge and what is to be recorded of it."""
     entries = _ACCEPTED_ENTRY_BYTES + endpoints * (_NAMED_ENDPOINT_BYTES + _ATTEMPT_ENTRY_BYTES)
     return _BILLING_BYTES + entries
+
+
+def charged_bytes(*, at_once: float, allocator: Allocator) -> int:
+    """Memory of one charged event that is kept for `switchhook billing recharge`, if so many are charged at once."""
+    own = _CHARGED_EVENT_BYTES + _CHARGED_BATCH_BYTES / max(1.0, at_once)
+    return math.ceil(own * _CHARGED_ROUNDED[allocator])
 
 
 def appended_bytes(payload_bytes: int, *, endpoints: int) -> int:

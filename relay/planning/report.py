@@ -15,6 +15,7 @@ from relay.planning.estimate import (
     FULL_SHARE,
     Load,
     Plan,
+    charged_event_bytes,
 )
 
 _UNITS: Final = ("B", "KiB", "MiB", "GiB", "TiB")
@@ -71,6 +72,12 @@ def _redis(load: Load, made: Plan) -> list[Line]:
             f"{unrecorded} B for each that waits: its charge and what is to be recorded",
         ),
         Line(
+            "Redis: what was charged",
+            size(made.redis_charged_bytes),
+            f"{charged_event_bytes(load, workers=made.worker_processes)} B for each charge of the last "
+            f"{_duration(load.recharge)} (SWITCHHOOK_RECHARGE_HOURS), so that the ledger can be made again",
+        ),
+        Line(
             "Redis: the rest",
             size(made.redis_other_bytes),
             f"Redis itself, configuration of {load.accounts:,} account(s), buffers of connections",
@@ -97,6 +104,7 @@ def _quota(load: Load, made: Plan) -> list[Line]:
 
 def _disks(load: Load, made: Plan) -> list[Line]:
     appended = footprint.appended_bytes(load.payload_bytes, endpoints=load.endpoints)
+    appended += charged_event_bytes(load, workers=made.worker_processes)
     row = footprint.row_bytes(endpoints=load.endpoints)
     logged = footprint.logged_bytes(endpoints=load.endpoints)
     return [

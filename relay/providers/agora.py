@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from relay.calls import CallEvent, Ending
+from relay.calls import CallEvent, Ending, keepable
 from relay.errors import EventIgnored
 from relay.providers.decoding import (
     ABSENT,
@@ -28,7 +28,9 @@ from relay.providers.decoding import (
     number,
     optional,
     session_id,
+    within_calendar,
 )
+from relay.providers.records import CallRecord
 
 NAME: Final = "agora"
 # Agora sends both; SHA-256 is the second, and counts where it is there.
@@ -89,6 +91,8 @@ class _Body(msgspec.Struct, frozen=True, rename="camel"):
 
 
 _READER: Final = Reader(_Body)
+# What becomes of an agent; before, it is idle, starting, running, stopping or recovering.
+_OVER: Final = frozenset({"STOPPED", "FAILED"})
 
 
 def verify(body: bytes, signature: str | None, *, secrets: Sequence[str], now_ms: int) -> bool:  # noqa: ARG001
@@ -148,6 +152,31 @@ def read(body: bytes) -> CallEvent:
         template_hint=integer(labels.switchhook_template),
         sent_at_ms=needed_integer(envelope.notify_ms, "notifyMs"),
     )
+
+
+def record(agent_id: str, *, status: str, start_ts: int | None, stop_ts: int | None) -> CallRecord:
+    """What is known of an agent; times are Unix seconds. Agora's list does not say when one stopped."""
+    started_at_ms, ended_at_ms = _shown_ms(start_ts), _shown_ms(stop_ts)
+    is_known = start_ts is not None and stop_ts is not None
+    call = CallEvent(
+        provider=NAME,
+        kind=KINDS[LEFT],
+        event_class="complete",
+        conversation_id=keepable(agent_id, "agent_id"),
+        agent_id=agent_id,
+        occurred_at_ms=ended_at_ms,
+        ending=Ending(
+            status="failed" if status == "FAILED" else "completed",
+            duration_seconds=str((stop_ts or 0) - (start_ts or 0)) if is_known else None,
+            started_at_ms=started_at_ms,
+            ended_at_ms=ended_at_ms,
+        ),
+    )
+    return CallRecord(call=call, is_over=status in _OVER)
+
+
+def _shown_ms(seconds: int | None) -> int | None:
+    return None if seconds is None else within_calendar(seconds * 1000)
 
 
 def _is_test(payload: _Payload, labels: _Labels) -> bool:

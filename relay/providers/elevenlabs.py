@@ -28,6 +28,7 @@ from relay.providers.decoding import (
     session_id,
     within_calendar,
 )
+from relay.providers.records import CallRecord
 
 NAME: Final = "elevenlabs"
 SIGNATURE_HEADERS: Final = ("ElevenLabs-Signature",)
@@ -80,7 +81,21 @@ class _Body(msgspec.Struct, frozen=True):
     data: _Data | None = None
 
 
+class _Summary(_Metadata, frozen=True):
+    """How a list shows a conversation."""
+
+    conversation_id: str | None = None
+    agent_id: str | None = None
+    status: str | None = None
+    user_message_count: msgspec.Raw = ABSENT
+    agent_message_count: msgspec.Raw = ABSENT
+
+
 _READER: Final = Reader(_Body)
+_CONVERSATIONS: Final = Reader(_Data)
+_SUMMARIES: Final = Reader(_Summary)
+# What becomes of a conversation; before, it is initiated, in progress or being processed.
+_OVER: Final = frozenset({"done", "failed"})
 
 
 def verify(body: bytes, signature: str | None, *, secrets: Sequence[str], now_ms: int) -> bool:
@@ -139,6 +154,41 @@ def read(body: bytes) -> CallEvent:
         occurred_at_ms=moment_ms(payload.event_timestamp, unit_ms=1000),
         ending=ending,
     )
+
+
+def record(conversation: bytes) -> CallRecord:
+    """What is known of a conversation, as the API shows it alone. Raises PayloadError."""
+    return _record(_CONVERSATIONS.read(conversation))
+
+
+def summary(item: bytes) -> CallRecord:
+    """The same of one in a list, which does not say for which session it was opened. Raises PayloadError."""
+    listed = _SUMMARIES.read(item)
+    return _record(
+        _Data(
+            conversation_id=listed.conversation_id,
+            agent_id=listed.agent_id,
+            status=listed.status,
+            metadata=listed,
+            user_message_count=listed.user_message_count,
+            agent_message_count=listed.agent_message_count,
+        )
+    )
+
+
+def _record(data: _Data) -> CallRecord:
+    ending = _ending(TRANSCRIPTION, data)
+    call = CallEvent(
+        provider=NAME,
+        kind=TRANSCRIPTION,
+        event_class="complete",
+        conversation_id=needed(data.conversation_id, "conversation_id"),
+        agent_id=optional(data.agent_id, "agent_id"),
+        session_hint=named_session(data.conversation_initiation_client_data),
+        occurred_at_ms=None if ending is None else ending.ended_at_ms,
+        ending=ending,
+    )
+    return CallRecord(call=call, is_over=data.status in _OVER)
 
 
 def named_session(client_data: ClientData | None) -> int | None:

@@ -28,6 +28,7 @@ from relay.providers.decoding import (
     session_id,
     shifted,
 )
+from relay.providers.records import CallRecord
 
 NAME: Final = "retell"
 SIGNATURE_HEADERS: Final = ("X-Retell-Signature",)
@@ -90,6 +91,9 @@ class _Body(msgspec.Struct, frozen=True):
 
 
 _READER: Final = Reader(_Body)
+_CALLS: Final = Reader(_Call)
+# What becomes of a call; before, it is registered or ongoing.
+_OVER: Final = frozenset({"ended", "error", "not_connected"})
 
 
 def verify(body: bytes, signature: str | None, *, secrets: Sequence[str], now_ms: int) -> bool:
@@ -145,6 +149,27 @@ def read(body: bytes) -> CallEvent:
         begins=kind == STARTED,
         account_hint=None if call.metadata is None else account_id(call.metadata.switchhook_account),
     )
+
+
+def record(item: bytes) -> CallRecord:
+    """What is known of a call, as the API shows it alone or in a list. Raises PayloadError.
+
+    Its event is `call_analyzed`, or `call_ended` of a call in error, which is not analyzed.
+    """
+    call = _CALLS.read(item)
+    kind = ENDED if call.call_status == "error" else ANALYZED
+    event = CallEvent(
+        provider=NAME,
+        kind=kind,
+        event_class=_event_class(kind, call),
+        conversation_id=needed(call.call_id, "call_id"),
+        agent_id=optional(call.agent_id, "agent_id"),
+        session_hint=_named_session(call),
+        occurred_at_ms=_occurred_at_ms(kind, call),
+        ending=_ending(call),
+        account_hint=None if call.metadata is None else account_id(call.metadata.switchhook_account),
+    )
+    return CallRecord(call=event, is_over=call.call_status in _OVER)
 
 
 def _conversation_id(kind: str, call: _Call, chat: _Chat) -> str | None:

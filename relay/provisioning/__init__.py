@@ -6,8 +6,10 @@ What is wrong is refused with a BadRequest, Conflict or NotFound that names the 
 from __future__ import annotations
 
 from relay.provisioning.accounts import AccountChanges, NewAccount
+from relay.provisioning.budgets import BudgetChanges
 from relay.provisioning.conversations import ConversationChanges
 from relay.provisioning.endpoints import EndpointChanges
+from relay.provisioning.exports import ExportChanges
 from relay.provisioning.grants import GrantChanges
 from relay.provisioning.keys import KeyChanges
 from relay.provisioning.provider_keys import ProviderKeyChanges
@@ -26,7 +28,9 @@ class Provisioning(
     TemplateChanges,
     ConversationChanges,
     RateCardChanges,
+    BudgetChanges,
     ProviderKeyChanges,
     GrantChanges,
+    ExportChanges,
 ):
     """Makes and changes what the hot path is configured by."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import UnsetType
 
-from relay.calls import MAX_FACT_CHARS
+from relay.calls import MAX_FACT_CHARS, SWITCHHOOK
 from relay.delivery.failurewhen import checked_path
 from relay.delivery.signing import signing_key
 from relay.errors import BadRequest
@@ -85,10 +85,19 @@ def checked_delivery(
 def _check_filter(pattern: str) -> None:
     """`*`, or types of one provider that there is: a filter that nothing can ever match is a typing error."""
     provider, dot, kind = pattern.partition(".")
-    is_known = provider in EVENT_PROVIDERS and dot and _KIND.fullmatch(kind)
+    is_known = provider in (*EVENT_PROVIDERS, SWITCHHOOK) and dot and _KIND.fullmatch(kind)
     if pattern != "*" and not (is_known and len(pattern) <= MAX_FACT_CHARS):
         text = f"events are * or types of {', '.join(EVENT_PROVIDERS)}: {EVENT_PROVIDERS[-1]}.* or one by its name"
         raise BadRequest(text, field="events")
+
+
+def checked_kinds(filters: Sequence[str], *, operations: bool) -> None:
+    """Our own events are for endpoints with operations, and those take no others. `*` is all that an endpoint may."""
+    for pattern in filters:
+        if pattern != "*" and (pattern.partition(".")[0] == SWITCHHOOK) is not operations:
+            if operations:
+                raise BadRequest(f"an endpoint for operations takes {SWITCHHOOK}.* and no calls", field="events")
+            raise BadRequest(f"{SWITCHHOOK}.* is for endpoints with operations", field="events")
 
 
 def checked_config(config: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from billing import reservations
 from relay.errors import NotFound
 from relay.provisioning.changes import Changes
 from relay.store import conversations, sessions, shown, templates, voice_agents
@@ -23,8 +24,12 @@ class ConversationChanges(Changes):
     """Makes and ends conversations."""
 
     def prepare_conversation(self, *, account_id: str, config: Mapping[str, Any]) -> Template:
-        """A hidden template whose agent is wanted; its `session_id` is that of the session to be."""
+        """A hidden template whose agent is wanted; its `session_id` is that of the session to be.
 
+        Raises BudgetExceeded: no agent is made for what cannot begin.
+        """
+        with self._database.begin() as connection:
+            reservations.check(connection, account_id=account_id, provider=PROVIDER)
         with self._locked(account_id) as connection:
             session_id = sessions.next_id(connection)
             made = templates.create(
@@ -42,15 +47,17 @@ class ConversationChanges(Changes):
             return made.template
 
     def open_conversation(self, template: Template, *, agent_id: str) -> Conversation:
-        """The session of a prepared conversation, once the agent is there. Raises Unavailable."""
+        """The session of a prepared conversation, once the agent is there. Raises BudgetExceeded, Unavailable."""
         account_id, session_id = template.account_id, template.session_id
         if session_id is None:
             raise NotFound("this template is no conversation's")
         with self._database.begin() as connection:
-            sessions.create(
+            agent = voice_agents.get(connection, account_id=account_id, template_id=template.id)
+            reservations.open_session(
                 connection,
                 account_id=account_id,
                 provider=PROVIDER,
+                own_key=agent is not None and agent.made_with is not None,
                 template_id=template.id,
                 agent_id=agent_id,
                 session_id=session_id,

@@ -10,10 +10,16 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from relay.delivery.headers import checked_headers
-from relay.errors import Conflict, NotFound, Unavailable
+from relay.errors import BadRequest, Conflict, NotFound, Unavailable
 from relay.provisioning.caps import check_endpoints
 from relay.provisioning.changes import Changes
-from relay.provisioning.checks import MAX_OVERLAP_HOURS, checked_delivery, checked_range, checked_secrets
+from relay.provisioning.checks import (
+    MAX_OVERLAP_HOURS,
+    checked_delivery,
+    checked_kinds,
+    checked_range,
+    checked_secrets,
+)
 from relay.queues import RELAY
 from relay.store import endpoints, shown, sources
 from relay.store.endpoints import Endpoint
@@ -37,11 +43,13 @@ class EndpointChanges(Changes):
         deadline_seconds: int = endpoints.DEADLINE_SECONDS,
         retention_hours: int | None = None,
         failure_when: str | None = None,
+        operations: bool = False,
         source_id: str | None = None,
     ) -> Endpoint:
         """An endpoint: of a source if `source_id` is given, else for the whole account.
 
-        Raises Conflict `too_many_endpoints`.
+        With `operations` it hears of the account's budgets and statements, and of none of its calls. Raises Conflict
+        `too_many_endpoints`.
         """
         own_headers = dict(checked_headers(headers or {}))
         checked_secrets(webhook_secret, signing_secret)
@@ -51,6 +59,9 @@ class EndpointChanges(Changes):
             retention_hours=retention_hours,
             failure_when=failure_when,
         )
+        checked_kinds(filters, operations=operations)
+        if operations and source_id is not None:
+            raise _bound()
         # Last, because it asks the resolver.
         checked = self.checked_url(url, account_id=account_id, field="url")
 
@@ -71,6 +82,7 @@ class EndpointChanges(Changes):
                 deadline_seconds=deadline_seconds,
                 retention_hours=retention_hours,
                 failure_when=failure_when,
+                operations=operations,
                 source_id=source_id,
             )
             self._audit(connection, "endpoint.created", row.id, account_id=account_id, after=shown.endpoint(row))
@@ -90,6 +102,7 @@ class EndpointChanges(Changes):
         deadline_seconds: int | UnsetType = UNSET,
         retention_hours: int | UnsetType | None = UNSET,
         failure_when: str | UnsetType | None = UNSET,
+        operations: bool | UnsetType = UNSET,
     ) -> Endpoint:
         """Change what is given and leave the rest; headers and filters are replaced as a whole.
 
@@ -111,6 +124,10 @@ class EndpointChanges(Changes):
             if row.template_id is not None and retention_hours not in (UNSET, row.retention_hours):
                 text = "how long this content is kept is its template's contentRetention; change it there"
                 raise Conflict(text, code="endpoint_of_template", field="retentionHours")
+            is_for_operations = row.operations if isinstance(operations, UnsetType) else operations
+            if is_for_operations and (row.template_id is not None or row.source_id is not None):
+                raise _bound()
+            checked_kinds(row.filters if isinstance(wanted, UnsetType) else wanted, operations=is_for_operations)
             return endpoints.update(
                 connection,
                 self._ring,
@@ -123,6 +140,7 @@ class EndpointChanges(Changes):
                 deadline_seconds=deadline_seconds,
                 retention_hours=retention_hours,
                 failure_when=failure_when,
+                operations=operations,
             )
 
         return self._changing_endpoint(account_id, endpoint_id, "endpoint.updated", change)
@@ -241,3 +259,8 @@ class EndpointChanges(Changes):
             return endpoints.get(connection, self._ring, account_id=account_id, endpoint_id=endpoint_id)
 
         return self._changing_one(endpoint_id, action, change, account_id=account_id, read=read, show=shown.endpoint)
+
+
+def _bound() -> BadRequest:
+    text = "an endpoint of a source or of a template is there for its calls; make another one for operations"
+    return BadRequest(text, field="operations")

@@ -37,9 +37,14 @@ def transcription(conversation: Content, *, accepted_at_ms: int) -> Content:
     return Content(b"".join((head, conversation.reveal(), b"}")))
 
 
+def ended(call: Content) -> Content:
+    """Retell's `call_ended`, of a call in error."""
+    return _of_call(retell.ENDED, call)
+
+
 def analyzed(call: Content) -> Content:
     """Retell's `call_analyzed`."""
-    return Content(b"".join((b'{"event":"%b","call":' % retell.ANALYZED.encode(), call.reveal(), b"}")))
+    return _of_call(retell.ANALYZED, call)
 
 
 def was_deleted(conversation: Content) -> bool:
@@ -47,3 +52,7 @@ def was_deleted(conversation: Content) -> bool:
     metadata = _CONVERSATIONS.read(conversation.reveal()).metadata or _Metadata()
     deletion = metadata.deletion_settings or _Deletion()
     return integer(deletion.deleted_transcript_at_time_unix_secs) is not None
+
+
+def _of_call(kind: str, call: Content) -> Content:
+    return Content(b"".join((b'{"event":"%b","call":' % kind.encode(), call.reveal(), b"}")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Final, Literal
@@ -52,7 +53,7 @@ class Charge(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     provider_cost_usd: Decimal | None
 
 
-_SHOWN: Final = tuple(
+SHOWN: Final = tuple(
     cast(column, Double).label(column.name) if column is ledger.c.duration_seconds else column for column in ledger.c
 )
 
@@ -66,7 +67,7 @@ def page(
     limit: int = 100,
 ) -> list[Charge]:
     """Rows of the ledger, newest first, of one account or of all; `before` is the id of the last one seen."""
-    newest = select(*_SHOWN).order_by(ledger.c.id.desc()).limit(limit)
+    newest = select(*SHOWN).order_by(ledger.c.id.desc()).limit(limit)
     if account_id is not None:
         newest = newest.where(ledger.c.account_id == account_id)
     if session_id is not None:
@@ -74,3 +75,9 @@ def page(
     if before is not None:
         newest = newest.where(ledger.c.id < before)
     return [Charge(**row) for row in connection.execute(newest).mappings()]
+
+
+def of_ids(connection: Connection, ids: Collection[int]) -> list[Charge]:
+    """These rows of the ledger, in no order; those that do not exist are left out."""
+    found = select(*SHOWN).where(ledger.c.id.in_(ids))
+    return [Charge(**row) for row in connection.execute(found).mappings()]

@@ -85,7 +85,7 @@ def end(connection: Connection, *, account_id: str, session_id: int) -> None:
     """Mark a conversation as deleted; one whose call never began is abandoned, unless its call turns up after all."""
     session_rows.remove(connection, account_id=account_id, session_id=session_id)
     waiting = sessions.update().where(*_this(account_id, session_id), sessions.c.status == "pending")
-    connection.execute(waiting.values(status="abandoned", completed_at=func.now()))
+    connection.execute(waiting.values(status="abandoned", completed_at=func.now(), reserved=None))
 
 
 def retire(connection: Connection, *, account_id: str, template_id: int) -> bool:

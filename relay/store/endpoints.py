@@ -30,7 +30,7 @@ class Endpoint:
     """One destination. Bound to a template or a source, or else account-wide; `signing_secrets` has the newest first.
 
     `retention_hours` None means the setting's default; `failure_when` is the path of the field that makes a 2xx answer
-    a failure, if there is one. An `operations` one hears of the account's budgets and statements.
+    a failure, if there is one. An `operations` one hears of the account's budgets and statements, and of no calls.
     """
 
     id: str
@@ -68,6 +68,7 @@ def create(
     deadline_seconds: int = DEADLINE_SECONDS,
     retention_hours: int | None = None,
     failure_when: str | None = None,
+    operations: bool = False,
     template_id: int | None = None,
     source_id: str | None = None,
     endpoint_id: str | None = None,
@@ -93,6 +94,7 @@ def create(
         "deadline_seconds": deadline_seconds,
         "retention_hours": retention_hours,
         "failure_when": failure_when,
+        "operations": operations,
         "template_id": template_id,
         "source_id": source_id,
     }
@@ -128,6 +130,7 @@ def update(
     deadline_seconds: int | UnsetType = UNSET,
     retention_hours: int | UnsetType | None = UNSET,
     failure_when: str | UnsetType | None = UNSET,
+    operations: bool | UnsetType = UNSET,
 ) -> Endpoint:
     """Change what is given and leave the rest. What already waits goes to the new URL. Raises NotFound."""
     plain = _given(
@@ -136,6 +139,7 @@ def update(
         deadline_seconds=deadline_seconds,
         retention_hours=retention_hours,
         failure_when=failure_when,
+        operations=operations,
     )
     hidden = _given(url=url, headers=headers, webhook_secret=webhook_secret)
     return _update(connection, ring, account_id, endpoint_id, plain=plain, hidden=hidden)

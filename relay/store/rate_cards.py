@@ -74,7 +74,7 @@ class Cards:
     def at(self, when: datetime, *, template_id: int | None = None, tag: str | None = None) -> RateCardRow | None:
         """The card for a call that began then: its template's, else its tag's, else the account's; None if none is."""
         timelines = self.timelines
-        if len(timelines) > 1:
+        if len(timelines) > 1 or _ACCOUNT not in timelines:
             for scope in (Scope(template_id, None), Scope(None, tag)):
                 row = card_at(timelines[scope], when) if scope != _ACCOUNT and scope in timelines else None
                 if row is not None:

@@ -107,8 +107,7 @@ def create(
         "metadata": None if metadata is None else dict(metadata),
         "livemode": livemode,
         "text_only": text_only,
-        "tag": tag
-        or of_template.with_only_columns(template_tag).scalar_subquery(),
+        "tag": tag or of_template.with_only_columns(template_tag).scalar_subquery(),
         "pinned_card_id": of_template.scalar_subquery(),
         "own_key": own_key,
         "reserved": reserved,
@@ -146,7 +145,7 @@ def begun(
 def fail(connection: Connection, *, account_id: str, session_id: int, code: str) -> None:
     """End a session that never became a call, with a code for the account. One that has ended stays as it is."""
     failed = sessions.update().where(*_this(account_id, session_id), sessions.c.status.in_(("pending", "active")))
-    connection.execute(failed.values(status="failed", failure_code=code, completed_at=func.now()))
+    connection.execute(failed.values(status="failed", failure_code=code, completed_at=func.now(), reserved=None))
 
 
 def abandon(connection: Connection, *, limit: int) -> int:
@@ -160,7 +159,7 @@ def abandon(connection: Connection, *, limit: int) -> int:
     # In the order of their keys, as billing locks them.
     locked = late.order_by(sessions.c.account_id, sessions.c.id).with_for_update(skip_locked=True).cte("late")
     these = (sessions.c.account_id == locked.c.account_id) & (sessions.c.id == locked.c.id)
-    ended = sessions.update().where(these).values(status="abandoned", completed_at=func.now())
+    ended = sessions.update().where(these).values(status="abandoned", completed_at=func.now(), reserved=None)
     return connection.execute(ended).rowcount
 
 
@@ -190,10 +189,14 @@ def page(
     account_id: str | None = None,
     template_id: int | None = None,
     status: SessionStatus | None = None,
+    unrated: bool | None = None,
     before: tuple[datetime, int] | None = None,
     limit: int = 100,
 ) -> list[Session]:
-    """Sessions, newest first, of one account or of all; `before` is `(created_at, id)` of the last one seen."""
+    """Sessions, newest first, of one account or of all; `before` is `(created_at, id)` of the last one seen.
+
+    `unrated` True: those that could not be charged; False: the others.
+    """
     newest = select(*_SHOWN).order_by(sessions.c.created_at.desc(), sessions.c.id.desc()).limit(limit)
     if account_id is not None:
         newest = newest.where(sessions.c.account_id == account_id)
@@ -201,6 +204,9 @@ def page(
         newest = newest.where(sessions.c.template_id == template_id)
     if status is not None:
         newest = newest.where(sessions.c.status == status)
+    if unrated is not None:
+        reason = sessions.c.unrated_reason
+        newest = newest.where(reason.is_not(None) if unrated else reason.is_(None))
     if before is not None:
         newest = newest.where(tuple_(sessions.c.created_at, sessions.c.id) < before)
     return [Session(**row) for row in connection.execute(newest).mappings()]

@@ -5,18 +5,23 @@ The audit trail takes its digests of this, so that whoever has an answer can fin
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
 from relay.store.accounts import Account, ApiKey
 from relay.store.audit import AuditRow
+from relay.store.budgets import Budget
+from relay.store.charges import Charge
 from relay.store.conversations import Conversation, public_id
 from relay.store.deliveries import Attempt, Delivery
 from relay.store.endpoints import Endpoint
+from relay.store.exports import Customer
 from relay.store.grants import Grant
 from relay.store.provider_keys import ProviderKey
 from relay.store.rate_cards import RateCardRow
+from relay.store.reconciliations import Reconciliation
 from relay.store.sessions import Session
 from relay.store.sources import Source
 from relay.store.templates import Template
@@ -103,6 +108,7 @@ def endpoint(row: Endpoint) -> Shown:
         "deadlineSeconds": row.deadline_seconds,
         "retentionHours": row.retention_hours,
         "failureWhen": row.failure_when,
+        "operations": row.operations,
         "sourceId": row.source_id,
         "templateId": row.template_id,
         "createdAt": moment(row.created_at),
@@ -147,9 +153,27 @@ def rate_card(row: RateCardRow) -> Shown:
         "maxCharge": None if row.max_charge is None else _money(row.max_charge),
         "decimals": row.decimals,
         "rounding": row.rounding,
+        "components": _components(row.components),
+        "markup": None if row.markup is None else _money(row.markup),
+        "monthPrice": None if row.month_price is None else dict(row.month_price),
         "from": moment(row.effective_from),
         "offered": row.offered,
+        "templateId": row.template_id,
+        "tag": row.tag,
         "createdAt": moment(row.created_at),
+    }
+
+
+def budget(row: Budget) -> Shown:
+    """A budget, without how it stands: that it is spent is no change of it."""
+    return {
+        "id": row.id,
+        "tag": row.tag,
+        "amount": _money(row.amount),
+        "thresholds": list(row.thresholds),
+        "hardLimit": row.hard_limit,
+        "createdAt": moment(row.created_at),
+        "updatedAt": moment(row.updated_at),
     }
 
 
@@ -172,9 +196,12 @@ def session(row: Session) -> Shown:
         "turnCount": row.turn_count,
         "billedSeconds": row.billed_seconds,
         "cost": None if row.cost is None else _money(row.cost),
+        "listCost": None if row.list_cost is None else _money(row.list_cost),
+        "waivedReason": row.waived_reason,
         "currency": row.currency,
         "unratedReason": row.unrated_reason,
         "rateCardId": row.rate_card_id,
+        "tag": row.tag,
         "createdAt": moment(row.created_at),
         "completedAt": moment(row.completed_at),
         "contentErasedAt": moment(row.content_erased_at),
@@ -259,6 +286,15 @@ def grant(row: Grant) -> Shown:
     return {"provider": row.provider, "objectId": row.object_id, "createdAt": moment(row.created_at)}
 
 
+def export(row: Customer) -> Shown:
+    """What an account is called at a billing system."""
+    return {
+        "destination": row.destination,
+        "customer": row.customer,
+        "createdAt": moment(row.created_at),
+    }
+
+
 def change(row: AuditRow) -> Shown:
     """A row of the audit trail, with its digests in hex."""
     return {
@@ -271,6 +307,57 @@ def change(row: AuditRow) -> Shown:
     }
 
 
+def charge(row: Charge) -> Shown:
+    """A row of the ledger, with all that its amount follows from."""
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "line": row.line,
+        "provider": row.provider,
+        "conversationId": row.conversation_id,
+        "sequence": row.sequence,
+        "part": row.part,
+        "sessionId": row.session_id,
+        "templateId": row.template_id,
+        "tag": row.tag,
+        "rateCardId": row.rate_card_id,
+        "startedAt": moment(row.started_at),
+        "durationSeconds": row.duration_seconds,
+        "billedSeconds": row.billed_seconds,
+        "quantity": _exact(row.quantity),
+        "unitPrice": _money(row.unit_price),
+        "exact": _exact(row.exact),
+        "amount": _money(row.amount),
+        "listAmount": None if row.list_amount is None else _money(row.list_amount),
+        "currency": row.currency,
+        "reason": row.reason,
+        "steps": list(row.steps),
+        "period": f"{row.period:%Y-%m}",
+        "reference": row.reference,
+        "createdAt": moment(row.created_at),
+    }
+
+
+def reconciliation(row: Reconciliation) -> Shown:
+    """What a day came to here and at its provider: exact numbers as text."""
+    return {
+        "accountId": row.account_id,
+        "provider": row.provider,
+        "day": row.day.isoformat(),
+        "sessions": row.sessions,
+        "providerSessions": row.provider_sessions,
+        "found": row.found,
+        "durationSeconds": _exact(row.duration_seconds),
+        "providerDurationSeconds": _exact(row.provider_duration_seconds),
+        "amount": _money(row.amount),
+        "currency": row.currency or None,
+        "providerCostUsd": None if row.provider_cost_usd is None else _money(row.provider_cost_usd),
+        "margin": None if row.margin is None else _money(row.margin),
+        "differs": row.differs,
+        "checkedAt": moment(row.checked_at),
+    }
+
+
 def moment(at: datetime | None) -> str | None:
     """ISO 8601 in UTC with milliseconds: `2026-02-11T12:05:00.000Z`."""
     if at is None:
@@ -278,7 +365,18 @@ def moment(at: datetime | None) -> str | None:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _components(prices: Mapping[str, str] | None) -> dict[str, str] | None:
+    return None if prices is None else {name: _money(Decimal(prices[name])) for name in sorted(prices)}
+
+
 def _money(amount: Decimal) -> str:
     """An amount as it was given: without the zeros that its column fills it up with, and never with an exponent."""
     whole, _, fraction = format(amount, "f").partition(".")
     return f"{whole}.{fraction.rstrip('0').ljust(2, '0')}"
+
+
+def _exact(number: Decimal) -> str:
+    """Every digit of a number that counts."""
+    whole, point, fraction = format(number, "f").partition(".")
+    fraction = fraction.rstrip("0")
+    return f"{whole}{point}{fraction}" if fraction else whole

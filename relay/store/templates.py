@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
 
 from msgspec import UNSET, UnsetType
-from sqlalchemy import Connection, RowMapping, Select, func, select
+from sqlalchemy import Connection, Integer, RowMapping, Select, cast, func, select
 
 from relay.errors import Conflict, NotFound
 from relay.sealing import KeyRing
@@ -145,6 +145,15 @@ def get(
     if row is None:
         raise NotFound("this account has no template by this id")
     return _opened(row, ring)
+
+
+def longest_call_of(connection: Connection, *, account_id: str, template_id: int | None) -> int | None:
+    """For how many seconds the calls of a template may last; None where it, or no template, says nothing."""
+    if template_id is None:
+        return None
+    this = (templates.c.account_id == account_id, templates.c.id == template_id)
+    said = cast(templates.c.config["maxDurationSeconds"].astext, Integer)
+    return connection.execute(select(said).where(*this)).scalar_one_or_none()
 
 
 def name_of(connection: Connection, *, account_id: str, template_id: int | None) -> str | None:

@@ -125,6 +125,78 @@ _charges = Counter("switchhook_billing_charges", "Charges written to the ledger.
 _unrated = Counter(
     "switchhook_billing_unrated", "Sessions that could not be rated, by reason.", ("reason",), registry=REGISTRY
 )
+_unrated_sessions = Gauge(
+    "switchhook_billing_unrated_sessions",
+    "Sessions that are not charged because something is missing, by reason.",
+    ("reason",),
+    registry=SYSTEM,
+)
+_violations = Gauge(
+    "switchhook_billing_invariant_violations",
+    "What the last check found that breaks an invariant of billing. Anything but 0 is a wrong bill or usage.",
+    ("invariant", "check"),
+    registry=SYSTEM,
+)
+_checked_at = Gauge(
+    "switchhook_billing_checked_timestamp_seconds",
+    "When the last check of billing's invariants ended.",
+    ("check",),
+    registry=SYSTEM,
+)
+_exports = Counter(
+    "switchhook_billing_exports",
+    "Rows of the ledger that were to be sent to a billing system, by what became of the try.",
+    ("destination", "outcome"),
+    registry=REGISTRY,
+)
+_exports_waiting = Gauge(
+    "switchhook_billing_exports_waiting",
+    "Rows of the ledger that a billing system does not have yet.",
+    ("destination",),
+    registry=SYSTEM,
+)
+_exports_dead = Gauge(
+    "switchhook_billing_exports_dead",
+    "Rows of the ledger that a billing system does not have and nobody sends any more.",
+    ("destination",),
+    registry=SYSTEM,
+)
+_exports_oldest = Gauge(
+    "switchhook_billing_exports_oldest_age_seconds",
+    "How long the oldest row has been waiting for a billing system.",
+    ("destination",),
+    registry=SYSTEM,
+)
+_reconciliations = Counter(
+    "switchhook_billing_reconciliations",
+    "Readings of lists of calls at providers, by what became of them; `stuck`: sessions were asked for one by one.",
+    ("provider", "outcome"),
+    registry=REGISTRY,
+)
+_reconciled = Counter(
+    "switchhook_billing_reconciled_calls",
+    "Calls of the providers' that were looked at, by what was done about them.",
+    ("provider", "result"),
+    registry=REGISTRY,
+)
+_last_missing = Gauge(
+    "switchhook_billing_reconciliation_missing",
+    "Calls that the last reading found and that nobody had told of.",
+    ("provider",),
+    registry=SYSTEM,
+)
+_last_unassigned = Gauge(
+    "switchhook_billing_reconciliation_unassigned",
+    "Calls that the last reading found at the provider and that are no account's here.",
+    ("provider",),
+    registry=SYSTEM,
+)
+_last_difference = Gauge(
+    "switchhook_billing_reconciliation_difference_seconds",
+    "By how many seconds charges were beside what the provider says, when the last reading began.",
+    ("provider",),
+    registry=SYSTEM,
+)
 _recorded = Counter(
     "switchhook_relay_outcomes_recorded", "Outcomes written to Postgres.", ("result",), registry=REGISTRY
 )
@@ -243,6 +315,46 @@ def record_charge(provider: str, currency: str, rated_seconds: float) -> None:
 def record_unrated(reason: str) -> None:
     """A session ended that could not be rated."""
     _unrated.labels(reason).inc()
+
+
+def record_unrated_sessions(counts: Mapping[str, int]) -> None:
+    """The sessions that are not charged were counted by reason."""
+    for reason, count in counts.items():
+        _unrated_sessions.labels(reason).set(count)
+
+
+def record_checked(check: str, violations: Mapping[str, int], *, ended_at: float) -> None:
+    """The invariants of billing were checked: what changed lately (`recent`), or `everything`."""
+    for invariant, count in violations.items():
+        _violations.labels(invariant, check).set(count)
+    _checked_at.labels(check).set(ended_at)
+
+
+def record_export(destination: str, outcome: str, count: int) -> None:
+    """Rows were sent (`taken`, `repeated`), had nothing to be sent (`empty`), are `retried`, or are `dead`."""
+    _exports.labels(destination, outcome).inc(count)
+
+
+def record_export_backlog(destination: str, *, waiting: int, dead: int, oldest_age_seconds: float) -> None:
+    """What waits for a billing system was counted."""
+    _exports_waiting.labels(destination).set(waiting)
+    _exports_dead.labels(destination).set(dead)
+    _exports_oldest.labels(destination).set(oldest_age_seconds)
+
+
+def record_reconciliation(provider: str, outcome: str, calls: Mapping[str, int]) -> None:
+    """A list of calls was read. `calls` are those that something was done about, by what that was."""
+    _reconciliations.labels(provider, outcome).inc()
+    for result, count in calls.items():
+        if count:
+            _reconciled.labels(provider, result).inc(count)
+
+
+def record_reconciled(provider: str, *, missing: int, unassigned: int, difference_seconds: float) -> None:
+    """What the last reading of a provider's calls came to is known."""
+    _last_missing.labels(provider).set(missing)
+    _last_unassigned.labels(provider).set(unassigned)
+    _last_difference.labels(provider).set(difference_seconds)
 
 
 def record_recorded(result: str, count: int) -> None:

@@ -17,7 +17,7 @@ ALLOWED_KEYS: Final = frozenset({
     "request_id",
     # names of our own making
     "provider", "lane", "verb", "code", "reason", "outcome", "task", "process", "version", "revision", "route",
-    "method", "setting", "error", "kind",
+    "method", "setting", "error", "kind", "destination",
     # numbers
     "status", "attempt", "count", "limit_bytes", "size_bytes", "used_bytes", "duration_ms", "wait_seconds", "port",
     "workers", "late_ms", "unaccounted", "pid", "signal",

@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from tests.fakes.elevenlabs_state import (
     ACCESS,
+    METADATA,
     Json,
     Refused,
     Workspace,
@@ -167,7 +168,8 @@ class FakeElevenLabs(Fake):
                 return page(conversations(workspace, seen.query), "conversations", seen.query)
             case "GET", ["convai", "conversations", conversation_id]:
                 one = known(workspace.conversations, conversation_id)
-                return {"transcript": [], "metadata": {"call_duration_secs": one["call_duration_secs"]}} | one
+                told = {name: one[name] for name in METADATA if name in one}
+                return {"transcript": [], "metadata": told} | one
         raise Refused(404, {"status": "not_found", "message": "Not Found"})
 
     def _create_agent(self, workspace: Workspace, body: Any) -> str:

@@ -11,6 +11,8 @@ Query = Mapping[str, list[str]]
 ACCESS: Final = {
     "is_creator": True, "creator_name": "Tests", "creator_email": "tests@example.com", "role": "admin",
 }  # fmt: skip
+# What a conversation's metadata have of what its list shows.
+METADATA: Final = ("start_time_unix_secs", "call_duration_secs", "cost", "cost_fiat")
 USAGE: Final = {"total_calls": 0, "avg_latency_secs": 0.0}
 
 
@@ -131,10 +133,11 @@ def agent_page(workspace: Workspace, query: Query) -> Json:
 def conversations(workspace: Workspace, query: Query) -> list[Json]:
     """The conversations that were asked for, newest first."""
     agent_id, after = query.get("agent_id", [""])[0], int(query.get("call_start_after_unix", ["0"])[0])
+    before = int(query.get("call_start_before_unix", [str(2**53)])[0])
     found = [
         one
         for one in workspace.conversations.values()
-        if (not agent_id or one["agent_id"] == agent_id) and one["start_time_unix_secs"] > after
+        if (not agent_id or one["agent_id"] == agent_id) and after < one["start_time_unix_secs"] < before
     ]
     return sorted(found, key=lambda one: -one["start_time_unix_secs"])
 

@@ -72,8 +72,9 @@ class FakeRetell(Fake):
 
     def _page(self, wish: Any) -> Json:
         """Those that began at the asked moment or later: calls that have not begun have no start."""
-        begun = wish.get("filter_criteria", {}).get("start_timestamp", {}).get("value", 0)
-        found = [call for call in self.calls.values() if call.get("start_timestamp", -1) >= begun]
+        asked = wish.get("filter_criteria", {}).get("start_timestamp", {}).get("value", 0)
+        since, until = asked if isinstance(asked, list) else (asked, float("inf"))
+        found = [call for call in self.calls.values() if since <= call.get("start_timestamp", -1) <= until]
         found.sort(key=lambda call: call["start_timestamp"], reverse=wish.get("sort_order") != "ascending")
         start, most = int(wish.get("pagination_key", "0")), wish.get("limit", _PAGE)
         has_more = start + most < len(found)

@@ -17,7 +17,7 @@ DROPPED: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One request. The names of headers are in lower case."""
+    """One request. The names of headers are in lower case; a form is text, any other body is decoded JSON."""
 
     method: str
     path: str
@@ -47,6 +47,10 @@ class Fake:
     def answer(self, seen: Seen) -> tuple[int, Any]:
         """The status and the JSON of an answer; None for an empty body. Called in a thread for each connection."""
         raise NotImplementedError
+
+    def more_headers(self, status: int) -> dict[str, str]:  # noqa: ARG002  (for who has some)
+        """Headers of an answer with this status."""
+        return {}
 
     def __enter__(self) -> Self:
         return self
@@ -80,7 +84,9 @@ class _Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         parts = urlsplit(self.path)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        seen = Seen(self.command, parts.path, parse_qs(parts.query), headers, json.loads(raw) if raw else None)
+        is_form = headers.get("content-type") == "application/x-www-form-urlencoded"
+        body = raw.decode() if is_form else json.loads(raw) if raw else None
+        seen = Seen(self.command, parts.path, parse_qs(parts.query), headers, body)
         status, answer = self.server.fake.answer(seen)
         if status == DROPPED:
             self.close_connection = True
@@ -89,6 +95,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
+        for name, value in self.server.fake.more_headers(status).items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)
 

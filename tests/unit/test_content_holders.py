@@ -38,6 +38,9 @@ HOLDING = REVEALING | {
     "relay.recordings.event": "the metadata that endpoints receive",
     "relay.ingress.canonical": "passes a body on to the intake",
     "relay.delivery.exchange": "a request's body, an answer's body",
+    "relay.reconciliation.fetching": "passes on a conversation that was fetched",
+    "relay.reconciliation.relaying": "has it sealed for its endpoints",
+    "relay.notices": "what an account is told of its budgets and statements, on its way to be sealed",
 }
 # What makes plain bytes of something: they become Content in the same expression, and never have a name.
 MAKERS = {"open_event", "read_body"}

@@ -135,6 +135,11 @@ def test_every_command_and_option_explains_itself(path: tuple[str, ...]) -> None
     assert [option.name for option in options if not option.help] == []
 
 
+def _options(command: click.Command) -> set[str]:
+    """As they are typed, `--no-...` too."""
+    return {text for option in command.params for text in (*option.opts, *option.secondary_opts)}
+
+
 def _shown_commands(page: Path) -> Iterator[list[str]]:
     """Every `switchhook ...` in code: whole lines of blocks, joined where they go on, and spans."""
     text = page.read_text().replace("\\\n", " ")
@@ -157,14 +162,14 @@ def test_pages_show_only_commands_and_options_that_exist() -> None:
         while isinstance(command, click.Group) and words and not words[0].startswith("-"):
             assert words[0] in command.commands, f"{page}: {words[0]}"
             command = command.commands[words.pop(0)]
-        known = {text for parameter in command.params for text in parameter.opts} | {"--help", "--version"}
+        known = _options(command) | {"--help", "--version"}
         given = {word.partition("=")[0] for word in words if word.startswith("--")}
         assert given <= known, f"{page}: {command.name}"
 
 
 def test_pages_name_only_options_that_exist() -> None:
     """An option that a sentence mentions belongs to some command."""
-    known = {text for command in COMMANDS.values() for option in command.params for text in option.opts} | {"--help"}
+    known = {text for command in COMMANDS.values() for text in _options(command)} | {"--help"}
     named = {span.split()[0] for page in _pages() for span in _spans(page.read_text()) if span.startswith("--")}
     assert len(named) > 5
     assert named <= known

@@ -10,7 +10,7 @@ import pytest
 from msgspec import UNSET
 
 from relay.errors import BadRequest
-from relay.provisioning.checks import EVENT_PROVIDERS, checked_delivery
+from relay.provisioning.checks import EVENT_PROVIDERS, checked_delivery, checked_kinds
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,4 +37,15 @@ def test_what_can_never_match_is_refused(pattern: str) -> None:
     """A typing error is told, and not waited for."""
     with pytest.raises(BadRequest) as refused:
         _check("retell.*", pattern)
+    assert refused.value.field == "events"
+
+
+@pytest.mark.parametrize("operations", [False, True])
+def test_our_own_events_are_for_operations_alone(operations: bool) -> None:
+    """And an endpoint for operations gets no others; `*` is all that an endpoint may get."""
+    allowed, refused_one = ("switchhook.*", "retell.*") if operations else ("retell.*", "switchhook.budget.alert")
+    checked_kinds(["*", allowed], operations=operations)
+    _check("switchhook.*", "switchhook.budget.alert", "switchhook.statement.closed")
+    with pytest.raises(BadRequest) as refused:
+        checked_kinds(["*", refused_one], operations=operations)
     assert refused.value.field == "events"

@@ -123,6 +123,12 @@ def test_what_is_needed_is_asked_for_by_name(name: str, value: str | None) -> No
         ("SWITCHHOOK_ELEVENLABS_BASE_URL", ["api.elevenlabs.io"]),
         ("SWITCHHOOK_RETELL_BASE_URL", ["api.retellai.com"]),
         ("SWITCHHOOK_AGORA_BASE_URL", ["api.agora.io"]),
+        ("SWITCHHOOK_STRIPE_BASE_URL", ["api.stripe.com", "http://api.stripe.com"]),
+        ("SWITCHHOOK_STRIPE_EVENT_NAME", ["x" * 101, "a\tb"]),
+        ("SWITCHHOOK_LAGO_BASE_URL", ["http://lago.internal:3000"]),
+        ("SWITCHHOOK_LAGO_CODE", ["x" * 101]),
+        ("SWITCHHOOK_OPENMETER_BASE_URL", ["openmeter", "http://openmeter:8888"]),
+        ("SWITCHHOOK_OPENMETER_EVENT_TYPE", ["x" * 101]),
     ],
 )
 def test_nonsense_is_refused_by_the_variables_name(name: str, values: list[str]) -> None:
@@ -132,6 +138,32 @@ def test_nonsense_is_refused_by_the_variables_name(name: str, values: list[str])
             read(**{name: value})
         assert str(refused.value).startswith(name), value
         assert "s3cret" not in f"{refused.value} {refused.value.__cause__!r} {refused.value.__context__!r}"
+
+
+# -- where charges are sent
+
+
+def test_charges_are_sent_where_there_is_a_key_or_an_address_that_needs_none() -> None:
+    """Nothing is configured by itself, and OpenMeter on one's own machines has no keys."""
+    plain = read()
+    assert not any(one.is_configured for one in (plain.stripe, plain.lago, plain.openmeter))
+    set_up = read(
+        SWITCHHOOK_STRIPE_API_KEY="rk_1",
+        SWITCHHOOK_STRIPE_EVENT_NAME="minutes",
+        SWITCHHOOK_LAGO_API_KEY="key",
+        SWITCHHOOK_LAGO_BASE_URL="https://lago.example/",
+        SWITCHHOOK_OPENMETER_BASE_URL="http://openmeter:8888",
+        SWITCHHOOK_ALLOW_HTTP="1",
+    )
+    assert all(one.is_configured for one in (set_up.stripe, set_up.lago, set_up.openmeter))
+    assert (set_up.stripe.base_url, set_up.stripe.label) == ("https://api.stripe.com", "minutes")
+    assert (set_up.lago.base_url, set_up.openmeter.label) == ("https://lago.example", "switchhook.charge")
+
+
+def test_a_key_for_openmeter_needs_an_address() -> None:
+    """There is more than one OpenMeter."""
+    with pytest.raises(SettingsError, match=r"^SWITCHHOOK_OPENMETER_BASE_URL is not set"):
+        read(SWITCHHOOK_OPENMETER_API_KEY="key")
 
 
 # -- secrets from files
@@ -144,6 +176,8 @@ SECRETS = [
     "SWITCHHOOK_ELEVENLABS_API_KEY",
     "SWITCHHOOK_RETELL_API_KEY",
     "SWITCHHOOK_AGORA_API_KEY",
+    "SWITCHHOOK_STRIPE_API_KEY",
+    "SWITCHHOOK_LAGO_API_KEY",
 ]
 
 
@@ -156,6 +190,8 @@ def _value(settings: Settings, name: str) -> str:
         "SWITCHHOOK_ELEVENLABS_API_KEY": settings.elevenlabs.api_key,
         "SWITCHHOOK_RETELL_API_KEY": settings.retell.api_key,
         "SWITCHHOOK_AGORA_API_KEY": settings.agora.api_key,
+        "SWITCHHOOK_STRIPE_API_KEY": settings.stripe.api_key,
+        "SWITCHHOOK_LAGO_API_KEY": settings.lago.api_key,
     }[name]
 
 

@@ -46,7 +46,7 @@ _NO_TURNS: Final = "turns are not kept: they were delivered to your endpoint, as
     access=Access.WRITE,
     body=JoinAgent,
     answers={200: AgentStarted},
-    errors=_ERRORS,
+    errors=(402, *_ERRORS),
     is_slow=True,
 )
 def join_agent(call: Call[JoinAgent, None], appid: str) -> Answer:

@@ -32,7 +32,13 @@ _ONE: Final = f"{_EVERY}/<row:session_id>"
 
 
 @group.operation(
-    "POST", _EVERY, access=Access.WRITE, body=NewSession, answers={201: SessionStarted}, errors=(404, 502), is_slow=True
+    "POST",
+    _EVERY,
+    access=Access.WRITE,
+    body=NewSession,
+    answers={201: SessionStarted},
+    errors=(402, 404, 502),
+    is_slow=True,
 )
 def start_session(call: Call[NewSession, None]) -> SessionStarted:
     """Start a session.

@@ -63,7 +63,7 @@ class SignedUrl(Output):
     access=Access.WRITE,
     body=AgentWanted,
     answers={200: SignedUrl},
-    errors=(404, 502),
+    errors=(402, 404, 502),
     is_slow=True,
 )
 def sign_url(call: Call[AgentWanted, None]) -> SignedUrl:

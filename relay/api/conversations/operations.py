@@ -19,7 +19,7 @@ group = Group(CONVERSATIONS, tag="Conversations")
     access=Access.WRITE,
     body=NewConversation,
     answers={201: OpenedConversation},
-    errors=(502,),
+    errors=(402, 502),
     is_slow=True,
 )
 def create_conversation(call: Call[NewConversation, None]) -> OpenedConversation:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, TypeVar
 
 import msgspec
@@ -39,6 +39,8 @@ def _is_storable(part: Any) -> bool:
         return abs(part) < 2**63
     if isinstance(part, datetime):
         return part.tzinfo is not None and 1970 <= part.year < 9999
+    if isinstance(part, date):
+        return 1970 <= part.year < 9999
     return "\x00" not in part if isinstance(part, str) else part is None
 
 

@@ -76,6 +76,7 @@ NewWebhookSecret = Annotated[str, Field(examples=["L-es..."])]
 
 GivenEndpointId = Annotated[str, StringConstraints(pattern=r"^ep_[a-z2-7]{26}$")]
 GivenEventId = Annotated[str, StringConstraints(pattern=r"^evt_[a-z2-7]{26}$")]
+GivenRateCardId = Annotated[str, StringConstraints(pattern=r"^rc_[a-z2-7]{26}$")]
 """Ids, in: what is not shaped like one is refused."""
 
 RowNumber = Annotated[int, Field(ge=1, le=9_999_999_999_999_999)]

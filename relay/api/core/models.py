@@ -26,6 +26,7 @@ _UNKEEPABLE_TEXT: Final = "must hold neither NUL nor a lone surrogate"
 _MESSAGES: Final = {
     "extra_forbidden": "unknown field",
     "missing": "is required",
+    "union_tag_not_found": "is required",
     "json_invalid": "the body is not valid JSON",
     "model_type": "must be a JSON object",
     "model_attributes_type": "must be a JSON object",
@@ -44,6 +45,8 @@ _MESSAGES: Final = {
     "datetime_parsing": "must be a moment in ISO 8601: 2026-02-11T12:05:00Z",
     "datetime_from_date_parsing": "must be a moment in ISO 8601: 2026-02-11T12:05:00Z",
 }
+# Which of several models an object is read as: by one of its fields, which is wrong or not there.
+_TAGS: Final = frozenset({"union_tag_invalid", "union_tag_not_found"})
 # And the rest in the same manner: "String should have at least 1 character".
 _SHOULD: Final = re.compile(r"^\w+ should (?=\w)")
 _COUNTED: Final = re.compile(r" after validation, not .*$")
@@ -100,7 +103,7 @@ def parsed_body(model: type[M], raw: bytes) -> M:
     try:
         return model.model_validate_json(raw or b"{}")
     except pydantic.ValidationError as error:
-        raise _with_surrogates_named(_failed(error), raw) from None
+        raise _with_surrogates_named(_failed(error, _read(raw)), raw) from None
 
 
 def parsed_query(model: type[M], pairs: dict[str, str]) -> M:
@@ -108,22 +111,26 @@ def parsed_query(model: type[M], pairs: dict[str, str]) -> M:
     try:
         return model.model_validate(pairs)
     except pydantic.ValidationError as error:
-        raise _failed(error) from None
+        raise _failed(error, pairs) from None
 
 
-def _failed(error: pydantic.ValidationError) -> ValidationFailed:
-    found = error.errors(include_url=False, include_context=False, include_input=False)
-    return ValidationFailed([_issue(one) for one in found[:_MOST_ISSUES]])
+def _failed(error: pydantic.ValidationError, given: Any) -> ValidationFailed:
+    found = error.errors(include_url=False, include_input=False)
+    return ValidationFailed([_issue(one, given) for one in found[:_MOST_ISSUES]])
+
+
+def _read(raw: bytes) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _with_surrogates_named(failed: ValidationFailed, raw: bytes) -> ValidationFailed:
     """The same, or the field whose text ends in the middle of a character: to pydantic that is no JSON at all."""
     if [issue.code for issue in failed.issues] != ["json_invalid"]:
         return failed
-    try:
-        fields = json.loads(raw)
-    except (ValueError, RecursionError):
-        return failed
+    fields = _read(raw)
     if not isinstance(fields, dict):
         return failed
     wrong = [
@@ -135,12 +142,28 @@ def _with_surrogates_named(failed: ValidationFailed, raw: bytes) -> ValidationFa
     return ValidationFailed(issues) if issues else failed
 
 
-def _issue(found: Any) -> Issue:
+def _issue(found: Any, given: Any) -> Issue:
     # Names that the caller chose may be anything: what is shown of them is short and printable.
-    path = ".".join(_shown(part) for part in found["loc"])
+    path = ".".join(_shown(part) for part in _written(found["loc"], given))
+    if found["type"] in _TAGS and found["ctx"]["discriminator"].startswith("'"):
+        path = f"{path}.{found['ctx']['discriminator'][1:-1]}"
     message = _MESSAGES.get(found["type"]) or _COUNTED.sub("", _SHOULD.sub("must ", found["msg"]))
+    if found["type"] == "union_tag_invalid":
+        message = f"must be one of {found['ctx']['expected_tags']}"
     message = message.removeprefix("Value error, ")
     return Issue(path=path, message=message[:200], code=found["type"])
+
+
+def _written(loc: tuple[str | int, ...], given: Any) -> Iterator[str | int]:
+    """A place as the caller wrote it: pydantic names in it, besides, which of several models an object was read as."""
+    for place, part in enumerate(loc):
+        if isinstance(given, dict) and part not in given and place < len(loc) - 1:
+            continue
+        yield part
+        if isinstance(given, dict):
+            given = given.get(part)
+        elif isinstance(given, list) and isinstance(part, int):
+            given = given[part] if part < len(given) else None
 
 
 def _shown(part: Any) -> str:

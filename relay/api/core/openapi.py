@@ -15,7 +15,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
 from relay.api.core.access import Access
 from relay.api.core.families import FAMILIES, Family
-from relay.api.core.operations import Operation, Raw
+from relay.api.core.operations import Forms, Operation, Raw
 from relay.api.core.responses import HEADERS, errors_of, headers_of, meaning, refused
 from relay.api.core.samples import sample
 from relay.api.core.schemas import REF_PREFIX, description_of, resolved
@@ -95,7 +95,8 @@ def _schemas(operations: list[Operation]) -> tuple[Models, Schemas]:
     wanted: dict[tuple[Any, JsonSchemaMode], None] = {}
     for operation in operations:
         wanted |= {(model, "validation"): None for model in (operation.body, operation.query) if model is not None}
-        wanted |= {(model, "serialization"): None for model in operation.answers.values() if _is_json(model)}
+        answered = map(_model_of, operation.answers.values())
+        wanted |= {(model, "serialization"): None for model in answered if model is not None}
     adapters = [(model, mode, TypeAdapter(model)) for model, mode in wanted]
     models, definitions = TypeAdapter.json_schemas(adapters, ref_template=_REF, schema_generator=_Untitled)
     return models, definitions.get("$defs", {})
@@ -171,17 +172,21 @@ def _query_parameters(operation: Operation, models: Models, schemas: Schemas) ->
 
 def _responses(operation: Operation, models: Models) -> Iterator[tuple[str, dict[str, Any]]]:
     family = operation.family
-    for status, model in operation.answers.items():
+    for status, kind in operation.answers.items():
         answer: dict[str, Any] = {"description": meaning(status), "headers": headers_of(operation, status)}
-        if isinstance(model, Raw):
-            answer["content"] = {model.content_type: {"schema": {"type": "string"}}}
-        elif _is_json(model):
+        content: Described = {}
+        model, raws = _model_of(kind), (kind.raw, *kind.more) if isinstance(kind, Forms) else (kind,)
+        if model is not None:
             schema = models[model, "serialization"]
-            answer["content"] = {JSON: {"schema": family.wrap_schema(schema) if operation.is_wrapped else schema}}
-        yield str(status), answer
+            content[JSON] = {"schema": family.wrap_schema(schema) if operation.is_wrapped else schema}
+        content |= {raw.content_type: {"schema": {"type": "string"}} for raw in raws if isinstance(raw, Raw)}
+        yield str(status), answer | ({"content": content} if content else {})
     for status in sorted(errors_of(operation) - set(operation.answers)):
         yield str(status), refused(status, family.refusal_type, {"$ref": _REF.format(model=refusal_name(family))})
 
 
-def _is_json(model: Any) -> bool:
-    return model is not None and not isinstance(model, Raw)
+def _model_of(kind: Any) -> Any:
+    """The model of what is answered as JSON, if it is."""
+    if isinstance(kind, Forms):
+        return kind.model
+    return None if isinstance(kind, Raw) else kind

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 from pydantic import BaseModel
+from werkzeug.datastructures import MIMEAccept
 
 from relay.api.core.access import Access, Caller
 from relay.api.core.families import OURS, Family
 from relay.api.core.services import Services
+from relay.problems import JSON
 from relay.provisioning import Provisioning
 
 BodyT = TypeVar("BodyT")
@@ -28,6 +30,7 @@ class Call(Generic[BodyT, QueryT]):
     services: Services
     body: BodyT
     query: QueryT
+    accept: MIMEAccept = field(default_factory=MIMEAccept)
 
     @property
     def account_id(self) -> str:
@@ -38,6 +41,11 @@ class Call(Generic[BodyT, QueryT]):
     def provisioning(self) -> Provisioning:
         """What makes changes, in the caller's name."""
         return self.services.provisioning.acting_as(self.caller.actor)
+
+    def prefers(self, raw: Raw) -> bool:
+        """Whether its `Accept` asks for this rather than for JSON, which is what everybody else gets."""
+        bare = raw.content_type.partition(";")[0]
+        return self.accept.best_match((JSON, bare)) == bare
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +62,18 @@ class Raw:
     """In place of an answer's model: its payload is bytes of this type, and is sent as it is."""
 
     content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forms:
+    """In place of an answer's model: JSON of this model, or bytes of another type, whichever the caller prefers.
+
+    `more` are further types; an answer of one of these has it in its headers.
+    """
+
+    model: Any
+    raw: Raw
+    more: tuple[Raw, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -42,6 +42,7 @@ def canary_refusal(error: SwitchhookError) -> Refusal:
 _AGORA_REASONS: Final = {
     400: "InvalidRequestBody",
     401: "InvalidPermission",
+    402: "ResourceQuotaLimitExceeded",
     403: "InvalidPermission",
     404: "TaskNotFound",
     409: "TaskConflict",

@@ -35,6 +35,7 @@ _MEANINGS: Final = {
     204: "Done, with nothing to say",
     400: "The request cannot be understood; the fields that are wrong are named",
     401: "There is no proof of who calls, or a wrong one",
+    402: "A budget with a hard limit has not enough left; nothing was begun",
     403: "This key may not do this",
     404: "There is nothing here by this id",
     409: "What this needs is not so, or was changed meanwhile",

@@ -13,7 +13,7 @@ from werkzeug.routing import BaseConverter
 from relay.api.core.access import Access, Caller, admitted
 from relay.api.core.idempotency import Kept, fingerprint
 from relay.api.core.models import Query, parsed_body, parsed_query
-from relay.api.core.operations import MAX_BODY_BYTES, Answer, Call, Operation, Raw
+from relay.api.core.operations import MAX_BODY_BYTES, Answer, Call, Forms, Operation, Raw
 from relay.api.core.services import Services
 from relay.bodies import closing, read_body
 from relay.content import Content
@@ -116,16 +116,17 @@ class _View:
             services=self._services,
             body=None if operation.body is None else parsed_body(operation.body, body.reveal()),
             query=_query(operation),
+            accept=request.accept_mimetypes,
         )
         made = operation.handler(call, **path)
         answer = made if isinstance(made, Answer) else Answer(made, operation.status)
         written = b"" if answer.payload is None else self._written(answer)
-        kind = operation.answers.get(answer.status)
-        headers = {"Content-Type": kind.content_type if isinstance(kind, Raw) else JSON} if written else {}
+        headers = {"Content-Type": _content_type(operation, answer)} if written else {}
         return Kept(wanted, answer.status, {**headers, **answer.headers}, written)
 
     def _written(self, answer: Answer) -> bytes:
         kind = self._operation.answers.get(answer.status)
+        kind = kind.model if isinstance(kind, Forms) else kind
         payload = answer.payload
         if isinstance(payload, bytes):
             return payload
@@ -142,6 +143,13 @@ class _View:
 
 def _view(operation: Operation, services: Services) -> _View:
     return _View(operation, services)
+
+
+def _content_type(operation: Operation, answer: Answer) -> str:
+    kind = operation.answers.get(answer.status)
+    if isinstance(kind, Forms) and isinstance(answer.payload, bytes):
+        kind = kind.raw
+    return kind.content_type if isinstance(kind, Raw) else JSON
 
 
 def _query(operation: Operation) -> BaseModel | None:

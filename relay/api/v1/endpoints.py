@@ -43,7 +43,8 @@ Filters = Annotated[
     Field(
         min_length=1,
         max_length=MAX_FILTERS,
-        description="Types of events: `*`, or a provider's: `retell.*`, `retell.call_analyzed`.",
+        description="Types of events: `*`, or a provider's: `retell.*`, `retell.call_analyzed`. With `operations`: "
+        "`switchhook.*`, `switchhook.budget.alert`.",
     ),
 ]
 Headers = Annotated[
@@ -61,6 +62,10 @@ FailureWhen = Annotated[
     StringConstraints(min_length=1, max_length=MAX_PATH_CHARS),
     Field(description="A 2xx answer with a value here is a failed attempt: `$.error`."),
 ]
+Operations = Annotated[
+    bool,
+    Field(description="It hears of the account's budgets and statements, `switchhook.*`, and of none of its calls."),
+]
 
 
 class NewEndpoint(Input):
@@ -75,6 +80,7 @@ class NewEndpoint(Input):
     deadline_seconds: Deadline = DEADLINE_SECONDS
     retention_hours: Retention | None = None
     failure_when: FailureWhen | None = None
+    operations: Operations = False
     source_id: Annotated[str, StringConstraints(min_length=1, max_length=64)] | None = None
 
 
@@ -88,6 +94,7 @@ class EndpointChange(Input):
     deadline_seconds: Deadline = absent()
     retention_hours: Retention | None = None
     failure_when: FailureWhen | None = None
+    operations: Operations = absent()
 
 
 class Rotation(Input):
@@ -109,6 +116,7 @@ class Endpoint(Output):
     deadline_seconds: int
     retention_hours: int | None
     failure_when: Annotated[str, Field(examples=["$.error"])] | None
+    operations: bool
     source_id: SourceId | None
     template_id: int | None
     created_at: ShownMoment

@@ -1,73 +1,23 @@
 """Rate cards: what an account's minutes cost. They never change; a new price is a new card.
 
-Whoever pays by a card does not write it: the operator's key makes cards, the account's keys read them.
+Whoever pays by a card does not write it: the operator's key makes cards, the account's keys read them and try them.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field, StringConstraints
-
+from billing import card_fields, previews
+from billing.assessment import card_of
+from billing.rates import RateCard as Card
 from relay.api.core.access import Access
 from relay.api.core.families import OURS
-from relay.api.core.fields import GivenMoment, RateCardId, ShownMoment, ShownMoney
-from relay.api.core.models import Input, Output
 from relay.api.core.operations import Call, Group
 from relay.api.core.pages import Page, PageQuery, page
+from relay.api.v1.rate_card_models import NewPreview, NewRateCard, Preview, RateCard
+from relay.errors import BadRequest
 from relay.store import rate_cards, shown
 from relay.store.rate_cards import RateCardRow
 
 group = Group(OURS, tag="Rate cards")
-
-Money = Annotated[
-    str,
-    StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$"),
-    Field(description="A decimal as text, in the card's currency: `0.10`.", examples=["0.10"]),
-]
-Increments = Annotated[
-    str,
-    StringConstraints(pattern=r"^[0-9]{1,5}/[0-9]{1,5}$"),
-    Field(description="The first and the further seconds that are billed: `60/6`.", examples=["60/6"]),
-]
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(description="ISO 4217; one per account.")]
-Rounding = Literal["half_up", "half_even", "half_down", "up", "down"]
-
-
-class NewRateCard(Input):
-    """A rate card to be made. Without `from` the account's first card holds from ever, a later one from now."""
-
-    per_minute: Money
-    currency: Currency = "USD"
-    increments: Increments = "1/1"
-    connect_fee: Money = "0"
-    free_seconds: Annotated[int, Field(ge=0, le=86_400)] = 0
-    min_charge: Money | None = None
-    max_charge: Money | None = None
-    decimals: Annotated[int, Field(ge=0, le=6, description="What a charge is rounded to.")] = 6
-    rounding: Rounding = "half_up"
-    effective_from: Annotated[GivenMoment | None, Field(alias="from")] = None
-    offered: Annotated[bool, Field(description="Not in force by itself: templates of the account may choose it.")] = (
-        False
-    )
-
-
-class RateCard(Output):
-    """A rate card; `from` null: from the beginning of time."""
-
-    id: RateCardId
-    per_minute: ShownMoney
-    currency: Annotated[str, Field(examples=["USD"])]
-    increments: Annotated[str, Field(examples=["60/6"])]
-    connect_fee: ShownMoney
-    free_seconds: int
-    min_charge: ShownMoney | None
-    max_charge: ShownMoney | None
-    decimals: int
-    rounding: Rounding
-    effective_from: Annotated[ShownMoment | None, Field(alias="from")]
-    offered: bool
-    created_at: ShownMoment
 
 
 @group.operation(
@@ -81,10 +31,21 @@ class RateCard(Output):
 def create_rate_card(call: Call[NewRateCard, None], account_id: str) -> RateCard:
     """Add a rate card to an account.
 
-    It holds for calls that begin from its moment on, until that of the next card. 409 for another currency than the
-    account's, and for a moment at which a card begins already.
+    It holds for calls that begin from its moment on, until that of the next card of its scope: a template's cards come
+    before a tag's, and those before the account's. 404 for a template that is not the account's. 409 for another
+    currency than the account's, for a moment at which a card begins already, and within a month where a price for
+    whole months begins or ends.
     """
-    return _shown(call.provisioning.create_rate_card(account_id=account_id, **call.body.given()))
+    body = call.body
+    made = call.provisioning.create_rate_card(
+        account_id=account_id,
+        effective_from=body.effective_from,
+        offered=body.offered,
+        template_id=body.template_id,
+        tag=body.tag,
+        **body.card(),
+    )
+    return _shown(made)
 
 
 @group.operation("GET", "/api/v1/rate-cards", access=Access.READ, query=PageQuery, answers={200: Page[RateCard]})
@@ -94,6 +55,30 @@ def list_rate_cards(call: Call[None, PageQuery]) -> Page[RateCard]:
     with call.services.database.begin() as connection:
         rows = rate_cards.of_account(connection, account_id=call.account_id, after=query.after, limit=query.enough)
     return page(rows, query, _shown)
+
+
+@group.operation(
+    "POST", "/api/v1/rate-cards/preview", access=Access.READ, body=NewPreview, answers={200: Preview}, errors=()
+)
+def preview_price(call: Call[NewPreview, None]) -> Preview:
+    """Say what a call would cost, and how that comes about.
+
+    By one of the account's cards, or by a card that is not there yet. Nothing is charged, and nothing is stored.
+    """
+    body = call.body
+    card = _card_of(call)
+    priced = previews.of_call(body.seconds, card, provider_cost=body.provider_cost_usd)
+    month = None if body.month_minutes is None else previews.of_month(body.month_minutes, card)
+    return Preview.model_validate(priced | {"month": month})
+
+
+def _card_of(call: Call[NewPreview, None]) -> Card:
+    body, said = call.body, call.body.card()
+    if body.rate_card_id is None:
+        return card_fields.read(**said)
+    if any(value is not None for value in said.values()):
+        raise BadRequest("give rateCardId, or what a card says, and not both", field="rateCardId")
+    return card_of(call.provisioning.rate_card(account_id=call.account_id, card_id=body.rate_card_id))
 
 
 def _shown(row: RateCardRow) -> RateCard:

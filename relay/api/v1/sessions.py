@@ -28,6 +28,10 @@ class SessionsQuery(Query):
 
     status: Annotated[SessionStatus | None, Field(description="Only in this state.")] = None
     template_id: Annotated[RowNumber | None, Field(description="Only of this template.")] = None
+    unrated: Annotated[
+        bool | None,
+        Field(description="`true`: only those that ended and could not be charged, for their `unratedReason`."),
+    ] = None
     limit: Limit = USUAL
     cursor: Cursor | None = None
 
@@ -51,9 +55,14 @@ class Session(Output):
     turn_count: int | None
     billed_seconds: int | None
     cost: Annotated[ShownMoney | None, Field(description="In `currency`.")]
+    list_cost: Annotated[
+        ShownMoney | None, Field(description="What it would have cost, where it costs 0 for a `waivedReason`.")
+    ]
+    waived_reason: Annotated[str, Field(examples=["own_provider_key"])] | None
     currency: Annotated[str, Field(examples=["USD"])] | None
     unrated_reason: Annotated[str, Field(examples=["duration_missing"])] | None
     rate_card_id: RateCardId | None
+    tag: Annotated[str | None, Field(description="Its template's when it began: what cards and budgets may be of.")]
     created_at: ShownMoment
     completed_at: ShownMoment | None
     content_erased_at: ShownMoment | None
@@ -82,6 +91,7 @@ def list_sessions(call: Call[None, SessionsQuery]) -> Page[Session]:
             account_id=call.account_id,
             template_id=query.template_id,
             status=query.status,
+            unrated=query.unrated,
             before=cursors.read(query.cursor, tuple[datetime, int]),
             limit=query.limit + 1,
         )

@@ -15,6 +15,8 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 
 from relay.errors import ProviderFailed
+from relay.providers import elevenlabs
+from relay.providers.records import CallRecord, records
 from relay.providers.rest.client import Params, Rest, segment
 from relay.settings import ProviderAccess
 
@@ -59,21 +61,10 @@ class Tool:
     name: str
 
 
-class Conversation(msgspec.Struct, frozen=True):
-    """What is listed of a conversation and may be kept: nothing of what was said. Times are Unix seconds."""
-
-    conversation_id: Id
-    agent_id: Id
-    start_time_unix_secs: int
-    call_duration_secs: int
-    status: Id
-
-
 class Conversations(msgspec.Struct, frozen=True):
-    """One page; `next_cursor` None on the last."""
+    """One page: of each conversation what may be kept, nothing of what was said; `next_cursor` None on the last."""
 
-    conversations: tuple[Conversation, ...]
-    has_more: bool = False
+    conversations: tuple[CallRecord, ...]
     next_cursor: str | None = None
 
 
@@ -158,19 +149,29 @@ class ElevenLabs:
         return self._rest.fetch("GET", f"{_CONVERSATIONS}/{segment(conversation_id)}")
 
     def conversations(
-        self, *, agent_id: str | None = None, cursor: str | None = None, started_after: int | None = None
+        self,
+        *,
+        agent_id: str | None = None,
+        cursor: str | None = None,
+        started_after: int | None = None,
+        started_before: int | None = None,
     ) -> Conversations:
-        """A page of conversations, the newest first; `started_after` in Unix seconds."""
+        """A page of conversations, the newest first; `started_after` and `started_before` in Unix seconds.
+
+        Whether these two themselves are within is not documented. A conversation that cannot be read is left out.
+        """
         asked: dict[str, str | int | None] = {
             "agent_id": agent_id,
             "cursor": cursor,
             "call_start_after_unix": started_after,
+            "call_start_before_unix": started_before,
             "page_size": _PAGE_SIZE,
             "summary_mode": "exclude",
         }
         params = {name: value for name, value in asked.items() if value is not None}
-        page = _read(self._rest.call("GET", _CONVERSATIONS, params=params), Conversations)
-        return page if page.has_more else msgspec.structs.replace(page, next_cursor=None)
+        page = _decoded(self._rest.fetch("GET", _CONVERSATIONS, params=params), _ConversationPage)
+        found = records(page.conversations, elevenlabs.summary)
+        return Conversations(found, page.next_cursor if page.has_more else None)
 
     def _delete(self, path: str, *, params: Params | None = None) -> None:
         try:
@@ -228,6 +229,13 @@ class _AgentPage(_Page, kw_only=True):
     agents: list[_Agent]
 
 
+class _ConversationPage(_Page, kw_only=True):
+    conversations: tuple[msgspec.Raw, ...]
+
+    def __repr__(self) -> str:
+        return "<_ConversationPage>"
+
+
 class _ToolConfig(msgspec.Struct):
     name: str = ""
 
@@ -256,4 +264,11 @@ def _read(answer: Any, kind: type[T]) -> T:
     """The answer's fields that are ours. Raises ProviderFailed without the answer's own words."""
     with suppress(msgspec.ValidationError):
         return msgspec.convert(answer, type=kind)
+    raise ProviderFailed("the provider's API answered in a form that is not documented")
+
+
+def _decoded(body: bytes, kind: type[T]) -> T:
+    """The same of an answer whose numbers must not become floats."""
+    with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+        return msgspec.json.decode(body, type=kind)
     raise ProviderFailed("the provider's API answered in a form that is not documented")

@@ -9,6 +9,8 @@ import msgspec
 
 from relay.calls import MAX_FACT_CHARS
 from relay.errors import ProviderFailed
+from relay.providers import retell
+from relay.providers.records import CallRecord, records
 from relay.providers.rest.client import Rest, segment
 from relay.providers.retell import ACCOUNT_LABEL
 from relay.settings import ProviderAccess
@@ -51,27 +53,20 @@ class WebCall(msgspec.Struct, frozen=True, kw_only=True):
         return f"<WebCall {self.call_id}>"
 
 
-class CallRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What may be kept of a call: nothing that was said, and nobody's number.
-
-    Times are Unix milliseconds, None where the call has not begun or ended. `call_status` is one of `registered`,
-    `not_connected`, `ongoing`, `ended` and `error`.
-    """
-
-    call_id: _Id
-    agent_id: _Id
-    call_status: str
-    start_timestamp: int | None = None
-    end_timestamp: int | None = None
-    duration_ms: int | None = None
-
-
 class CallPage(msgspec.Struct, frozen=True, kw_only=True):
-    """Some calls, oldest first, and where the next page begins, if there is one."""
+    """Some calls, oldest first: of each what may be kept, nothing that was said. `pagination_key` None on the last."""
 
     items: tuple[CallRecord, ...]
+    pagination_key: str | None = None
+
+
+class _Page(msgspec.Struct, frozen=True, kw_only=True):
+    items: tuple[msgspec.Raw, ...]
     has_more: bool
     pagination_key: str | None = None
+
+    def __repr__(self) -> str:
+        return "<_Page>"
 
 
 class Retell:
@@ -107,19 +102,27 @@ class Retell:
         """
         return self._rest.fetch("GET", f"/v2/get-call/{segment(call_id)}")
 
-    def calls(self, *, since_ms: int, limit: int = 100, pagination_key: str | None = None) -> CallPage:
-        """Calls that began at `since_ms` (Unix) or later, metadata only. Raises ProviderFailed, ProviderUnavailable.
+    def calls(
+        self, *, since_ms: int, until_ms: int | None = None, limit: int = 100, pagination_key: str | None = None
+    ) -> CallPage:
+        """Calls that began at `since_ms` (Unix) or later, and up to `until_ms`: metadata only.
 
-        What else the answer holds never becomes an object.
+        What else the answer holds never becomes an object; a call that cannot be read is left out. Raises
+        ProviderFailed, ProviderUnavailable.
         """
+        began: dict[str, Any] = {"type": "number", "op": "ge", "value": since_ms}
+        if until_ms is not None:
+            began = {"type": "range", "op": "bt", "value": [since_ms, until_ms]}
         wish: dict[str, Any] = {
-            "filter_criteria": {"start_timestamp": {"type": "number", "op": "ge", "value": since_ms}},
+            "filter_criteria": {"start_timestamp": began},
             "sort_order": "ascending",
             "limit": limit,
         }
         if pagination_key is not None:
             wish["pagination_key"] = pagination_key
-        return _read(self._rest.fetch("POST", "/v3/list-calls", json=wish), CallPage)
+        page = _read(self._rest.fetch("POST", "/v3/list-calls", json=wish), _Page)
+        found = records(page.items, retell.record)
+        return CallPage(items=found, pagination_key=page.pagination_key if page.has_more else None)
 
 
 def _read(body: bytes, kind: type[T]) -> T:

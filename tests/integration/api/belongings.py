@@ -7,6 +7,8 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import redis
@@ -25,6 +27,7 @@ from tests.fakes.elevenlabs import KEY, FakeElevenLabs
 from tests.fakes.retell import FakeRetell
 from tests.integration.api.conftest import Api, Customer
 from tests.integration.api.requests import OPERATIONS, body_of, fields_of, headers_of, path_of
+from tests.integration.billing.months import Books
 from workers.charge import ChargeLane
 from workers.record import RecordLane
 
@@ -32,6 +35,10 @@ Ids = dict[str, str]
 AGORA = "/api/conversational-ai-agent/v2/projects/<appid>"
 APPID = "0123456789abcdef0123456789abcdef"
 HOOK = "http://127.0.0.1:9/hook"
+# Of the operator, not of an account.
+NOBODYS_TABLES = {"document_numbers"}
+# The month of a closed statement, as examples name it.
+MONTH = "2026-02"
 URLS = ("url", "location", "clientWebhookUrl", "relayUrl")
 _numbers = itertools.count(1)
 
@@ -122,6 +129,12 @@ def an_endpoint(api: Api, owner: Customer) -> Ids:
     return {"endpoint_id": _like_its_example(api, owner, "POST /api/v1/endpoints", url=HOOK)["id"]}
 
 
+def a_budget(api: Api, owner: Customer) -> Ids:
+    """A budget."""
+    tag = f"tag {next(_numbers)}"
+    return {"budget_id": _like_its_example(api, owner, "POST /api/v1/budgets", tag=tag)["id"]}
+
+
 def a_delivery(api: Api, owner: Customer) -> Ids:
     """A delivery with an attempt that failed, and its event with its content in the outbox."""
     ids = an_endpoint(api, owner)
@@ -182,6 +195,15 @@ def a_rate_card(api: Api, owner: Customer) -> Ids:
     return {"rate_card_id": _made(api.post(path, body, key=api.operator_key))["id"]}
 
 
+def a_statement(api: Api, owner: Customer) -> Ids:
+    """A closed statement of 60 USD."""
+    own, month = Books(api.database, owner.id), date.fromisoformat(f"{MONTH}-01")
+    own.card(per_minute=Decimal(60))
+    own.talk((f"call_{next(_numbers)}", 60, month))
+    own.close(month)
+    return {"month": MONTH, "number": own.statement(month).number or ""}
+
+
 def an_agora_agent(api: Api, owner: Customer) -> Ids:
     """An agent that has joined a channel at Agora."""
     api.grant("agora", APPID, to=owner)
@@ -208,12 +230,14 @@ MAKERS: Mapping[str, Callable[[Api, Customer], Ids]] = {
     "/api/v1/provider-keys/": a_provider_key,
     "/api/v1/sources/": a_source,
     "/api/v1/endpoints/": an_endpoint,
+    "/api/v1/budgets/": a_budget,
     "/api/v1/deliveries/": a_delivery,
     "/api/v1/sessions/": a_session,
     "/api/convagents/templates/": a_template,
     "/api/convagents/sessions/": a_started_session,
     "/v1/conversations/": a_conversation,
     "/v2/get-call/": a_web_call,
+    "/api/v1/statements/": a_statement,
     AGORA: an_agora_agent,
 }
 
@@ -234,7 +258,8 @@ Rows = dict[str, list[dict[str, Any]]]
 class Inside:
     """A field of a body or query that names something: what makes that, and which of its ids it is.
 
-    `refusal` is the answer where the account has nothing by this id: 400 says which field is wrong.
+    `refusal` is the answer where the account has nothing by this id: 400 says which field is wrong. `in_place_of` is
+    a field of the example that does not go with it.
     """
 
     key: str
@@ -242,16 +267,26 @@ class Inside:
     field: str
     id: str
     refusal: int = 404
+    in_place_of: str | None = None
 
     def naming(self, ids: Ids) -> Sent:
         """The field with the id."""
-        return {self.field: int(ids[self.id]) if ids[self.id].isdigit() else ids[self.id]}
+        replaced = {} if self.in_place_of is None else {self.in_place_of: None}
+        return replaced | {self.field: int(ids[self.id]) if ids[self.id].isdigit() else ids[self.id]}
 
 
 INSIDE = (
     Inside("POST /api/v1/endpoints", a_source, "sourceId", "source_id"),
     Inside("POST /api/convagents/sessions", a_template, "templateId", "template_id"),
     Inside("POST /api/convagents/templates", a_rate_card, "rateCard", "rate_card_id", refusal=400),
+    Inside(
+        "POST /api/v1/rate-cards/preview",
+        a_rate_card,
+        "rateCardId",
+        "rate_card_id",
+        refusal=400,
+        in_place_of="perMinute",
+    ),
     Inside("POST /api/convagents/templates", a_conversation, "agentId", "agent_id"),
     Inside("POST /api/agents/signed-url", a_conversation, "agentId", "agent_id"),
     Inside("GET /v1/convai/conversation/get-signed-url", a_conversation, "agent_id", "agent_id"),
@@ -274,7 +309,9 @@ def known_to(api: Api, operation: Operation) -> Known:
     key = f"{operation.method} {operation.path}"
     urls = {name: HOOK for name in URLS if operation.body is not None and name in fields_of(operation.body)}
     if operation.access is Access.OPERATE:
-        return Known({"account_id": api.account.id})
+        if key == "POST /api/v1/accounts/<id:account_id>/credit-notes":
+            a_statement(api, api.account)
+        return Known({"account_id": api.account.id, "month": MONTH})
     if key == f"POST {AGORA}/join":
         api.grant("agora", APPID)
     if "<" in operation.path:
@@ -289,7 +326,8 @@ def known_to(api: Api, operation: Operation) -> Known:
 def rows_of(api: Api, account_id: str) -> Rows:
     """Every row that belongs to an account, by table."""
     with api.database.begin() as connection:
-        return {name: list(_rows(connection, name, account_id)) for name in tables.metadata.tables}
+        owned = [name for name in tables.metadata.tables if name not in NOBODYS_TABLES]
+        return {name: list(_rows(connection, name, account_id)) for name in owned}
 
 
 def _rows(connection: Connection, name: str, account_id: str) -> Iterator[dict[str, Any]]:

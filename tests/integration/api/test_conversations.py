@@ -245,9 +245,9 @@ def test_names_the_field_that_is_wrong(api: Api, elevenlabs: FakeElevenLabs, fie
     [
         ({"type": "string"}, ""),
         ({"type": "object", "properties": {"a": {"type": "date"}}}, ".properties.a"),
-        ({"type": "object", "properties": {"a": {"type": "integer", "minimum": 1}}}, ".properties.a.integer.minimum"),
-        ({"type": "object", "properties": {"a": {"type": "array"}}}, ".properties.a.array.items"),
-        ({"type": "object", "properties": {"a": {"type": "string", "enum": []}}}, ".properties.a.string.enum"),
+        ({"type": "object", "properties": {"a": {"type": "integer", "minimum": 1}}}, ".properties.a.minimum"),
+        ({"type": "object", "properties": {"a": {"type": "array"}}}, ".properties.a.items"),
+        ({"type": "object", "properties": {"a": {"type": "string", "enum": []}}}, ".properties.a.enum"),
         ({"type": "object", "properties": {"a b": {"type": "string"}}}, ".properties.a b.[key]"),
         ({"type": "object", "required": ["a"]}, ""),
         ({"type": "object", "additionalProperties": True}, ".additionalProperties"),

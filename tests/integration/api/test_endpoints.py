@@ -106,6 +106,7 @@ def test_shows_its_secrets_once(api: Api) -> None:
         "deadlineSeconds": 15,
         "retentionHours": None,
         "failureWhen": None,
+        "operations": False,
         "sourceId": None,
         "templateId": None,
         "disabledAt": None,

@@ -15,6 +15,7 @@ from tests.integration.api.belongings import (
     APPID,
     INSIDE,
     MAKERS,
+    MONTH,
     Fakes,
     Inside,
     Rows,
@@ -28,6 +29,8 @@ from tests.integration.api.requests import OPERATIONS, body_of, headers_of, path
 
 # Their paths name no object of an account: a provider, or a project at Agora.
 NAMING_NOTHING = {f"POST {AGORA}/join", f"GET {AGORA}/agents", "PUT /api/v1/provider-keys/<provider>"}
+# Every account has a statement of each month.
+NAMING_NOTHING |= {"GET /api/v1/statements/<month>"}
 # Not built yet, for anybody.
 NOT_BUILT = {f"POST {AGORA}/agents/<agent_id>/think"}
 WITH_IDS = [
@@ -103,7 +106,9 @@ def test_lists_show_nothing_of_another_account(api: Api) -> None:
     for key in asked:
         operation = OPERATIONS[key]
         headers = headers_of(operation, api.account.key, api.account.key_id)
-        listed = api.call(operation.method, path_of(operation, {"appid": APPID}), key="", headers=headers)
+        listed = api.call(
+            operation.method, path_of(operation, {"appid": APPID, "month": MONTH}), key="", headers=headers
+        )
         assert listed.status_code == 200, key
         shown = set(re.findall(r"[\w-]+", listed.get_data(as_text=True)))
         assert shown & {*ids, api.other.id} == set(), key

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from relay.erasure import erase
 from relay.errors import Unavailable
@@ -67,6 +68,21 @@ def test_lists_sessions_newest_first_in_pages(api: Api, past: Past) -> None:
     [found] = api.get(LIST, query_string={"status": "pending"}).get_json()["data"]
     assert found["id"] == pending
     assert api.get(LIST, query_string={"templateId": 7}).get_json()["data"] == []
+
+
+@pytest.mark.parametrize(("unrated", "found"), [("true", ["conv_open"]), ("false", ["conv_charged"])])
+def test_lists_what_could_not_be_charged(api: Api, past: Past, unrated: str, found: list[str]) -> None:
+    """Or the others."""
+    endpoint = past.endpoint()
+    for name in ("conv_open", "conv_charged"):
+        past.event({endpoint: "delivered"}, conversation_id=name)
+    with api.database.begin() as connection:
+        open_one = (
+            "UPDATE sessions SET cost = NULL, unrated_reason = 'no_rate_card' WHERE conversation_id = 'conv_open'"
+        )
+        connection.execute(text(open_one))
+    listed = api.get(f"{LIST}?unrated={unrated}").get_json()["data"]
+    assert [one["conversationId"] for one in listed] == found
 
 
 def test_the_session_of_another_account_is_not_there(api: Api, past: Past) -> None:

@@ -12,7 +12,10 @@ from tests.integration.api.requests import OPERATIONS
 READING = sorted(
     operation.path
     for operation in OPERATIONS.values()
-    if operation.family is OURS and operation.access is Access.READ and "<" not in operation.path
+    if operation.family is OURS
+    and operation.access is Access.READ
+    and operation.method == "GET"
+    and "<" not in operation.path
 )
 
 

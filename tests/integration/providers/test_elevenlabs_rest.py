@@ -138,16 +138,24 @@ def test_signs_a_url_for_a_conversation(ours: ElevenLabs) -> None:
 def test_lists_conversations_without_what_was_said(fake: FakeElevenLabs, ours: ElevenLabs) -> None:
     """Ids, times and durations, page by page; the summary is not asked for and not kept."""
     agent_id, now = ours.create_agent(BODY), int(time.time())
-    old = fake.add_conversation(agent_id, start_time_unix_secs=now - 500)
+    old = fake.add_conversation(agent_id, start_time_unix_secs=now - 500, cost=9, cost_fiat=0.31)
     new = [fake.add_conversation(agent_id, start_time_unix_secs=now) for _ in range(100)]
     fake.add_conversation("agent_other")
 
     page = ours.conversations(agent_id=agent_id)
-    assert [one.conversation_id for one in page.conversations] == new
+    assert [one.call.conversation_id for one in page.conversations] == new
     rest = ours.conversations(agent_id=agent_id, cursor=page.next_cursor)
-    assert ([one.conversation_id for one in rest.conversations], rest.next_cursor) == ([old], None)
+    assert ([one.call.conversation_id for one in rest.conversations], rest.next_cursor) == ([old], None)
     recent = ours.conversations(agent_id=agent_id, started_after=now - 100)
-    assert {one.conversation_id for one in recent.conversations} == set(new)
+    assert {one.call.conversation_id for one in recent.conversations} == set(new)
+    (oldest,) = ours.conversations(agent_id=agent_id, started_before=now - 100).conversations
+    assert oldest.call.ending is not None
+    assert (oldest.call.conversation_id, oldest.call.ending.provider_cost_usd) == (old, "0.31")
+    assert (oldest.call.ending.duration_seconds, oldest.call.ending.provider_credits, oldest.is_over) == (
+        "60",
+        "9",
+        True,
+    )
     assert "what was said" not in repr(page)
     assert fake.requests[-1].query["summary_mode"] == ["exclude"]
 

@@ -67,18 +67,34 @@ def test_calls_are_listed_without_what_was_said(fake: FakeRetell, ours: Retell) 
             "call_status": "ended",
             "start_timestamp": 1000 + number,
             "duration_ms": 10,
+            "call_cost": {"combined_cost": 7.05},
             "transcript": "Agent: hi",
             "from_number": "+12137771234",
         }
     first = ours.calls(since_ms=1001, limit=3)
-    assert [call.call_id for call in first.items] == ["call_1", "call_2", "call_3"]
-    assert (first.items[0].start_timestamp, first.items[0].end_timestamp) == (1001, None)
-    assert "hi" not in repr(first)
+    assert [one.call.conversation_id for one in first.items] == ["call_1", "call_2", "call_3"]
+    ending = first.items[0].call.ending
+    assert ending is not None
+    assert (ending.started_at_ms, ending.ended_at_ms, ending.duration_seconds) == (1001, None, "0.01")
+    assert (ending.provider_cost_usd, first.items[0].is_over) == ("0.0705", True)
+    assert "Agent" not in repr(first)
     last = ours.calls(since_ms=1001, limit=3, pagination_key=first.pagination_key)
-    assert ([call.call_id for call in last.items], last.has_more) == (["call_4"], False)
+    assert ([one.call.conversation_id for one in last.items], last.pagination_key) == (["call_4"], None)
+    within = ours.calls(since_ms=1001, until_ms=1002)
+    assert [one.call.conversation_id for one in within.items] == ["call_1", "call_2"]
 
 
-def test_errors_are_told_in_our_words(fake: FakeRetell, ours: Retell) -> None:
+def test_a_call_that_cannot_be_read_is_left_out_of_the_list(fake: FakeRetell, ours: Retell) -> None:
+    """It is nobody's; whatever its metadata are, the others are listed."""
+    good = {"agent_id": "agent_1", "call_status": "ended", "start_timestamp": 1}
+    fake.calls["odd"] = good | {"call_id": 5}
+    fake.calls["free"] = good | {"call_id": "free", "metadata": ["theirs"], "call_cost": {"combined_cost": "NaN"}}
+    (listed,) = ours.calls(since_ms=0).items
+    assert listed.call.ending is not None
+    assert (listed.call.conversation_id, listed.call.ending.provider_cost_usd) == ("free", None)
+
+
+def test_errors_are_told_in_our_words(fake: FakeRetell, ours: Retell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Retell's own text quotes what was sent to it; an answer in another form is no answer."""
     fake.fail_next(422)
     with pytest.raises(ProviderFailed) as refused:
@@ -87,7 +103,7 @@ def test_errors_are_told_in_our_words(fake: FakeRetell, ours: Retell) -> None:
     fake.fail_next(500)
     with pytest.raises(ProviderUnavailable):
         ours.create_web_call("agent_1")
-    fake.calls["odd"] = {"call_id": "odd", "start_timestamp": 1}
+    monkeypatch.setattr(fake, "_page", lambda _: {"items": "none", "has_more": False})
     with pytest.raises(ProviderFailed, match="something else than it documents"):
         ours.calls(since_ms=0)
 

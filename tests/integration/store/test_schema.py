@@ -56,14 +56,16 @@ COLUMNS = {
     "usage_quarters": "account_id quarter provider template_id tag status currency sessions unrated duration_seconds "
     "billed_seconds amount list_amount",
     "statements": "account_id month status number currency total body sha256 closed_by closed_at",
+    "document_numbers": "series last",
     "credit_notes": "number account_id month amount currency reason actor approver created_at",
     "budgets": "id account_id tag amount thresholds hard_limit created_at updated_at deleted_at",
-    "budget_alerts": "budget_id account_id month threshold spent at sent_at",
-    "export_customers": "account_id destination customer created_at",
-    "exports": "destination ledger_id account_id attempts next_attempt_at code",
+    "budget_alerts": "id budget_id account_id month threshold amount spent at rearmed_at",
+    "notices": "id account_id kind subject body at due_at",
+    "export_customers": "account_id destination customer created_at first_ledger_id",
+    "exports": "destination ledger_id account_id attempts next_attempt_at code created_at sent_at",
     "reconciliations": "account_id provider day sessions provider_sessions found duration_seconds "
     "provider_duration_seconds amount currency provider_cost_usd checked_at",
-    "reconciliation_runs": "account_id provider through busy_until",
+    "reconciliation_runs": "account_id provider through compared_through busy_until",
     "workspace_webhooks": "source_id webhook_id busy_until created_at look_at",
 }
 # What arrives with a webhook ends up in these, so that their text columns are bounded by the database too.

@@ -14,6 +14,7 @@ from billing.assessment import Assessment, Posted, assess
 from billing.duration import UnratedReason
 from relay.calls import TRUST_KEY, TRUST_PROVIDER, TRUST_SOURCE, CallEvent, CallStatus, Ending, Facts
 from relay.store.rate_cards import Cards, RateCardRow
+from relay.store.terms import Terms
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 NOON_MS = int(NOON.timestamp() * 1000)
@@ -199,6 +200,15 @@ def test_call_before_any_card_is_unrated_and_not_free() -> None:
     later = replace(CARD, effective_from=datetime(2026, 11, 21, tzinfo=UTC))
     assert assess(told("call_ended", "91"), priced(later), None).reason is UnratedReason.NO_RATE_CARD
     assert assess(told("call_ended", "91"), Cards(), None).reason is UnratedReason.NO_RATE_CARD
+
+
+def test_an_own_key_needs_no_cost_of_the_provider() -> None:
+    """What the account pays its provider is 0 here, whether or not the provider tells it; others wait for it."""
+    marked_up = priced(replace(CARD, per_minute=Decimal(0), markup=Decimal("1.2")))
+    assert assess(told("call_ended", "91"), marked_up, None).reason is UnratedReason.PROVIDER_COST_MISSING
+    (entry,) = assess(told("call_ended", "91"), marked_up, None, terms=Terms(own_key=True)).entries
+    assert (entry.reason, entry.list_amount, entry.billed_seconds) == ("own_provider_key", None, 91)
+    assert entry.amount == 0
 
 
 def test_card_is_chosen_by_the_calls_start() -> None:

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.cost import billed_seconds, cost
+from billing.cost import Charge, Line, billed_seconds, cost
 from billing.duration import LIMITS_SECONDS, SLACK_SECONDS
 from billing.money import MINOR_UNITS, ROUNDINGS, BillingError
-from billing.rates import RateCard, parse_increments
+from billing.rates import COMPONENTS, RateCard, parse_increments
 
 SECONDS = (0, 1, 7, 29, 31, 60, 61, 90, 125)
 # Billed seconds and cost at $0.10/min, half up at six decimals, for each of SECONDS.
@@ -48,6 +48,10 @@ def test_charges_what_the_table_says(increments: str, seconds: int, billed: int,
 @pytest.mark.parametrize(
     ("increments", "seconds", "billed"),
     [
+        ("60/6", 1, 60),  # the preset that the table leaves out
+        ("60/6", 60, 60),
+        ("60/6", 61, 66),
+        ("60/6", 125, 126),
         ("60/7", 60, 60),
         ("60/7", 61, 67),  # later increments start where the first one ends (CGRateS, Kazoo)
         ("60/7", 67, 67),
@@ -255,18 +259,41 @@ seconds = whole | part
 TELEPHONY = [(1, 1), (6, 6), (30, 6), (60, 1), (60, 6), (60, 60)]
 
 
+# Prices that are made of others: a few millionths of each, so that sixtieths end in ties.
+parts = st.dictionaries(
+    st.sampled_from(COMPONENTS), st.integers(0, 10**7).map(lambda part: Decimal(part).scaleb(-6)), min_size=1
+).map(lambda prices: (sum(prices.values(), Decimal(0)), prices))
+
+
 @st.composite
 def cards(draw: st.DrawFn) -> RateCard:
     """Any card that can be made."""
     low, high = sorted((draw(money), draw(money)))
     initial, following = draw(st.sampled_from(TELEPHONY) | st.tuples(*[st.integers(1, 3600)] * 2))
+    per_minute, components = draw(st.tuples(money, st.none()) | parts)
     return RateCard(
-        draw(money),
+        per_minute,
         draw(st.sampled_from(sorted(MINOR_UNITS))),
         initial_seconds=initial,
         increment_seconds=following,
         connect_fee=draw(money),
         free_seconds=draw(st.integers(0, 3600)),
+        min_charge=draw(st.sampled_from([None, low])),
+        max_charge=draw(st.sampled_from([None, high])),
+        decimals=draw(st.integers(0, 6)),
+        rounding=draw(st.sampled_from(sorted(ROUNDINGS))),
+        components=components,
+    )
+
+
+@st.composite
+def marked_up(draw: st.DrawFn) -> RateCard:
+    """Any card that charges what the provider asks, and more."""
+    low, high = sorted((draw(money), draw(money)))
+    return RateCard(
+        0,
+        markup=draw(st.decimals("0.000001", 1000, places=6)),
+        connect_fee=draw(money),
         min_charge=draw(st.sampled_from([None, low])),
         max_charge=draw(st.sampled_from([None, high])),
         decimals=draw(st.integers(0, 6)),
@@ -335,3 +362,168 @@ def test_the_longest_call_at_the_highest_price_fits_the_ledger() -> None:
     longest = LIMITS_SECONDS["agora"] + SLACK_SECONDS
     card = RateCard(highest, initial_seconds=86_400, increment_seconds=86_400, connect_fee=highest)
     assert cost(longest, card).amount < 10**12
+
+
+# Lines
+
+
+def line(kind: str, quantity: str, unit_price: str, exact: str, amount: str) -> Line:
+    """A line of a charge."""
+    return Line(kind, *map(Decimal, (quantity, unit_price, exact, amount)))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fields", "lines"),
+    [
+        (60, {}, [line("usage", "1", "0.1", "0.1", "0.1")]),
+        (0, FULL, []),
+        # Free seconds cover it: no minutes, a connect fee, and what is missing of the minimum.
+        (
+            20,
+            FULL,
+            [
+                line("usage", "0", "0.1", "0", "0"),
+                line("connect_fee", "1", "0.05", "0.05", "0.05"),
+                line("minimum", "1", "0.01", "0.01", "0.01"),
+            ],
+        ),
+        # 0.16 for 96 s and the fee are 0.21: a cent above the maximum is taken off by a line of its own.
+        (
+            125,
+            FULL,
+            [
+                line("usage", "1.6", "0.1", "0.16", "0.16"),
+                line("connect_fee", "1", "0.05", "0.05", "0.05"),
+                line("maximum", "1", "-0.01", "-0.01", "-0.01"),
+            ],
+        ),
+        # Components, in the order in which they are shown; cents go to those that lost the most (largest remainder).
+        (
+            60,
+            {
+                "per_minute": "0.05",
+                "decimals": 2,
+                "components": {"llm": "0.019", "platform": "0.013", "telephony": "0.018"},
+            },
+            [
+                line("platform", "1", "0.013", "0.013", "0.01"),
+                line("llm", "1", "0.019", "0.019", "0.02"),
+                line("telephony", "1", "0.018", "0.018", "0.02"),
+            ],
+        ),
+    ],
+)
+def test_a_charge_is_made_of_lines(seconds: int, fields: dict[str, Any], lines: list[Line]) -> None:
+    """One for each thing that is paid for."""
+    assert list(cost(seconds, card_of("60/6", **fields)).lines) == lines
+
+
+@pytest.mark.parametrize(
+    ("per_minute", "components", "seconds", "rounding", "amount"),
+    [
+        # 0.01 exactly, of which each third never ends: a sum of cut thirds would be 0.009999...
+        ("0.03", {"platform": "0.01", "llm": "0.01", "telephony": "0.01"}, 20, "down", "0.010000"),
+        # 0.0000005 exactly: a sum of cut parts would lie above the tie.
+        ("0.00003", {"platform": "0.00001", "llm": "0.00001", "telephony": "0.00001"}, 1, "half_down", "0.000000"),
+        ("0.00003", {"platform": "0.00001", "llm": "0.00001", "telephony": "0.00001"}, 1, "half_up", "0.000001"),
+    ],
+)
+def test_components_change_no_price(
+    per_minute: str, components: dict[str, str], seconds: int, rounding: str, amount: str
+) -> None:
+    """What a minute is made of is shown; what it costs is its price."""
+    whole = cost(seconds, RateCard(per_minute, rounding=rounding))
+    parts = cost(seconds, RateCard(per_minute, rounding=rounding, components=components))
+    assert str(parts.amount) == str(whole.amount) == amount
+    assert parts.exact == whole.exact
+
+
+@given(duration=seconds, card=cards())
+def test_lines_add_up(duration: int | Decimal, card: RateCard) -> None:
+    """Their amounts to the charge's, exactly; quantity x unit price is exact on each, and rounded within a unit."""
+    _assert_adds_up(cost(duration, card), card)
+
+
+@given(duration=seconds, card=marked_up(), dollars=st.decimals(0, 1000, places=6))
+def test_lines_of_a_markup_add_up(duration: int | Decimal, card: RateCard, dollars: Decimal) -> None:
+    """The same where the provider's cost is what is multiplied."""
+    charge = cost(duration, card, provider_cost=dollars)
+    _assert_adds_up(charge, card)
+    if duration:
+        assert charge.lines[0].exact == Fraction(dollars) * Fraction(str(card.markup))
+
+
+def _assert_adds_up(charge: Charge, card: RateCard) -> None:
+    unit, tiny = Fraction(1, 10**card.decimals), Fraction(1, 10**30)
+    assert sum((Fraction(one.amount) for one in charge.lines), Fraction(0)) == Fraction(charge.amount)
+    assert abs(sum((Fraction(one.exact) for one in charge.lines), Fraction(0)) - Fraction(charge.exact)) < tiny
+    for one in charge.lines:
+        assert abs(Fraction(one.quantity) * Fraction(one.unit_price) - Fraction(one.exact)) < tiny
+        assert abs(Fraction(one.amount) - Fraction(one.exact)) < unit
+        assert -one.amount.as_tuple().exponent == card.decimals  # type: ignore[operator]
+
+
+@given(duration=seconds, priced=parts)
+def test_components_sum_to_the_total(duration: int | Decimal, priced: tuple[Decimal, dict[str, Decimal]]) -> None:
+    """And the total is what it would be in one."""
+    per_minute, components = priced
+    charge = cost(duration, RateCard(per_minute, components=components))
+    assert charge.amount == cost(duration, RateCard(per_minute)).amount
+    assert {one.kind for one in charge.lines} <= set(components)
+
+
+# Markup
+
+
+@pytest.mark.parametrize(
+    ("fields", "dollars", "amount", "steps"),
+    [
+        ({"markup": "1.2"}, "0.071", "0.085200", "0.071 USD of the provider x 1.2 = 0.0852"),
+        ({"markup": "1.2"}, "0", "0.000000", "0 USD of the provider x 1.2 = 0.0"),
+        ({"markup": "0.5", "decimals": 2}, "0.05", "0.03", "0.05 USD of the provider x 0.5 = 0.025"),
+        ({"markup": 2, "min_charge": "0.10"}, "0.01", "0.100000", "0.01 USD of the provider x 2 = 0.02"),
+    ],
+)
+def test_a_markup_multiplies_what_the_provider_asks(
+    fields: dict[str, Any], dollars: str, amount: str, steps: str
+) -> None:
+    """Rounded at the end; seconds are counted, and cost nothing."""
+    charge = cost(91, RateCard(0, **fields), provider_cost=Decimal(dollars))
+    assert (str(charge.amount), charge.billed_seconds, charge.steps[1]) == (amount, 91, steps)
+
+
+NO_DOLLARS = (
+    None, -1, 0.5, True, Decimal("NaN"), Decimal("Infinity"), Decimal("1e-7"), Decimal("1e999999"), 10**8 + 1,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("dollars", NO_DOLLARS)
+def test_a_markup_needs_an_amount(dollars: Any) -> None:
+    """Nothing is charged by nonsense; a card without a markup does not look at it."""
+    with pytest.raises(BillingError) as refused:
+        cost(91, RateCard(0, markup=1), provider_cost=dollars)
+    assert refused.value.field == "provider_cost"
+    assert cost(60, card_of(), provider_cost=dollars).amount == Decimal("0.1")
+
+
+# Calls that are not charged
+
+
+@given(duration=seconds, card=cards())
+def test_a_waived_call_costs_nothing_and_says_what_it_would(duration: int | Decimal, card: RateCard) -> None:
+    """The list price is what would have been charged; the reason is the last step."""
+    charged, waived = cost(duration, card), cost(duration, card, waived="own_provider_key")
+    assert waived.amount == waived.exact == 0
+    assert (waived.lines, waived.reason) == ((), "own_provider_key")
+    assert (waived.list_amount, waived.billed_seconds) == (charged.amount, charged.billed_seconds)
+    assert waived.steps == (*charged.steps, "not charged: own provider key")
+
+
+def test_a_waived_call_needs_no_cost_of_the_provider() -> None:
+    """Nobody knows what it would have been, and nobody has to pay it."""
+    card = RateCard(0, markup="1.2")
+    waived = cost(91, card, waived="own_provider_key")
+    assert (str(waived.amount), waived.list_amount, waived.billed_seconds) == ("0.000000", None, 91)
+    assert waived.steps[-2:] == ("the provider's cost is not known", "not charged: own provider key")
+    assert cost(91, card, waived="own_provider_key", provider_cost=Decimal(1)).list_amount == Decimal("1.2")
+    assert cost(0, card, waived="own_provider_key").list_amount == 0

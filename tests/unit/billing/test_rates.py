@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from billing.rates import RateCard, RateCardError, parse_increments
+from billing.rates import Included, RateCard, RateCardError, parse_increments
 from relay.errors import BadRequest
 
 
@@ -80,6 +80,23 @@ def test_reads_a_price_alike_however_it_is_written(written: Decimal | str) -> No
         ({"rounding": "ROUND_HALF_UP"}, "rounding"),
         ({"rounding": "bankers"}, "rounding"),
         ({"rounding": None}, "rounding"),
+        ({"components": {"platform": "0.05", "llm": "0.04"}}, "components"),  # a cent is missing
+        ({"components": {"platform": "0.10", "jokes": "0"}}, "components"),
+        ({"components": {"platform": "0.11", "llm": "-0.01"}}, "components.llm"),
+        ({"components": {"platform": 0.1}}, "components.platform"),
+        ({"components": ["platform"]}, "components"),
+        ({"per_minute": 0, "markup": 0}, "markup"),
+        ({"per_minute": 0, "markup": "-1.2"}, "markup"),
+        ({"per_minute": 0, "markup": 1.2}, "markup"),
+        ({"per_minute": 0, "markup": 1001}, "markup"),
+        ({"markup": "1.2"}, "per_minute"),  # a call is charged by its minutes or by the provider's cost
+        ({"per_minute": 0, "markup": "1.2", "currency": "EUR"}, "currency"),  # providers' costs are in USD
+        ({"per_minute": 0, "markup": "1.2", "components": {"llm": 0}}, "components"),
+        ({"per_minute": 0, "markup": "1.2", "free_seconds": 10}, "free_seconds"),
+        ({"per_minute": 0, "markup": "1.2", "month": Included(1, 1)}, "month"),
+        ({"month": {"model": "included"}}, "month"),
+        ({"month": Included(1, 1), "min_charge": "0.01"}, "min_charge"),
+        ({"month": Included(1, 1), "max_charge": "0.01"}, "max_charge"),
         ({"rounding": ["half_up"]}, "rounding"),
     ],
 )
@@ -100,13 +117,17 @@ def test_refuses_a_card_by_the_fields_name(fields: dict[str, Any], field: str) -
         {"min_charge": "1", "max_charge": "1"},
         {"initial_seconds": 86_400, "increment_seconds": 86_400, "free_seconds": 86_400},
         {"decimals": 0, "currency": "JPY", "rounding": "up"},
+        {"per_minute": 0, "markup": 1000},
+        {"per_minute": 0, "markup": 1, "connect_fee": "0.01", "min_charge": "0.05"},
+        {"month": Included(500, "0.08"), "connect_fee": "0.01", "free_seconds": 5},
     ],
 )
 def test_takes_the_edges_of_every_range(fields: dict[str, Any]) -> None:
     """Limits are inclusive."""
     card = RateCard(**{"per_minute": "0.10", **fields})
     assert {name: getattr(card, name) for name in fields} == {
-        name: Decimal(value) if name.endswith("_charge") else value for name, value in fields.items()
+        name: Decimal(value) if isinstance(value, str) and value[0].isdigit() else value
+        for name, value in fields.items()
     }
 
 
@@ -118,12 +139,22 @@ def test_is_immutable_and_hashable() -> None:
     dearer = dataclasses.replace(card, per_minute=Decimal("0.20"))
     assert (dearer.per_minute, dearer.connect_fee, dearer.price) == (Decimal("0.2"), Decimal("0.05"), "0.20 USD/min")
     assert {card, RateCard("0.1", connect_fee="0.050")} == {card}
+    made_of = RateCard("0.10", components={"llm": "0.04", "platform": "0.06"})
+    assert dataclasses.replace(made_of, connect_fee=Decimal(1)).components == made_of.components
     assert pickle.loads(pickle.dumps(card)) == card
 
 
 @pytest.mark.parametrize(
     ("text", "increments"),
-    [("1/1", (1, 1)), ("6/6", (6, 6)), ("30/6", (30, 6)), ("60/60", (60, 60)), ("060/1", (60, 1))],
+    [
+        ("1/1", (1, 1)),  # by the second, as voice-AI vendors bill
+        ("6/6", (6, 6)),
+        ("30/6", (30, 6)),  # usual in the USA
+        ("60/1", (60, 1)),
+        ("60/6", (60, 6)),
+        ("60/60", (60, 60)),  # by begun minutes
+        ("060/1", (60, 1)),
+    ],
 )
 def test_reads_increments_as_telephony_writes_them(text: str, increments: tuple[int, int]) -> None:
     """The first increment, then every further one, in seconds."""

@@ -117,6 +117,28 @@ def test_an_endpoint_gets_what_its_filter_takes(filters: tuple[str, ...], event_
         assert bool(view.route(event_type, template_id=TEMPLATE, source_id=SOURCE)) is takes
 
 
+OURS = "switchhook.budget.alert"
+
+
+@pytest.mark.parametrize(
+    ("event_type", "expected"),
+    [
+        (OURS, ["operations", "operations-filtered"]),
+        ("switchhook.statement.closed", ["operations"]),
+        ("retell.call_ended", ["of-template", "wide"]),
+        ("switchhooks.budget.alert", ["of-template", "wide"]),  # a provider by another name
+    ],
+)
+def test_operations_endpoints_get_what_is_ours_and_nothing_else_does(event_type: str, expected: list[str]) -> None:
+    """Whatever the filters of the others are: no call goes to operations, and no budget to who takes calls."""
+    operations = (
+        an_endpoint("operations", operations=True),
+        an_endpoint("operations-filtered", operations=True, filters=("switchhook.budget.*",)),
+    )
+    routed = a_view(*EVERYWHERE, *operations).route(event_type, template_id=TEMPLATE, source_id=SOURCE)
+    assert [endpoint.id for endpoint in routed] == expected
+
+
 def test_a_templates_filter_does_not_open_the_way_to_the_sources_endpoint() -> None:
     """The template's endpoint takes the source's place also for what it filters out."""
     view = a_view(

@@ -185,7 +185,8 @@ def test_the_rest(finding: Finding, level: Level) -> None:
         ({"a": 1}, {"a": 2}, True, WARN, "1 of 1"),
         ({}, {"a": 1, "b": 1}, True, WARN, "2 of 2"),
         ({"a": 3}, {"a": 2}, True, FAIL, "1 account(s) are newer"),
-        ({"a": 1, "gone": 1}, {"a": 1}, True, FAIL, "1 account(s) are newer"),
+        ({"a": 1, "gone": 1}, {"a": 1}, True, FAIL, "1 account(s) are not in Postgres"),
+        ({"a": 2, "gone": 1}, {"a": 1}, True, FAIL, "1 account(s) are newer"),
         ({"a": 3, "b": 1}, {"a": 2, "b": 2}, True, FAIL, "newer"),
     ],
 )

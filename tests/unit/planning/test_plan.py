@@ -20,6 +20,7 @@ from relay.planning import Allocator, Load, estimate, explained, footprint, plan
 from relay.planning.allocators import allocated
 from relay.planning.report import size
 from relay.settings import MIB
+from workers import charge, lane
 
 PRELUDE = Path(estimate.__file__).parents[1] / "outbox" / "prelude.lua"
 LOAD = Load(
@@ -80,12 +81,17 @@ def test_allocators_round_up(asked: int, allocator: Allocator, taken: int) -> No
         ({"outage": timedelta(hours=24)}, "redis_markers_bytes", 0),
         ({"outage": timedelta(hours=30)}, "redis_markers_bytes", 0),
         ({}, "redis_unrecorded_bytes", 2_160_000 * (175 + 325 + 31 + 170)),
+        ({}, "redis_charged_bytes", 100 * 72 * 3600 * 139),  # 5 at once: (87 + 195 / 5) x 1.1
+        ({"recharge": timedelta()}, "redis_charged_bytes", 0),
+        ({"recharge": timedelta(hours=1), "allocator": "libc"}, "redis_charged_bytes", 100 * 3600 * 126),
+        ({"rate_per_second": 0.01}, "redis_charged_bytes", 2592 * 311),  # each by itself
+        ({"rate_per_second": 10_000}, "redis_charged_bytes", 10_000 * 72 * 3600 * 98),  # 7 workers, 143 at once
         ({}, "account_waiting_bytes", 2_160_000 * (4096 + 38)),
         ({"accounts": 7}, "account_waiting_bytes", 308_572 * (4096 + 38)),
         ({}, "is_quota_enough", False),
         ({"accounts": 17}, "is_quota_enough", True),
         ({"accounts": 16}, "is_quota_enough", False),
-        ({}, "redis_appended_bytes_per_day", 8_640_000 * (4134 + 2300 + 1480)),
+        ({}, "redis_appended_bytes_per_day", 8_640_000 * (4134 + 2300 + 1480 + 139)),
         ({}, "postgres_bytes_per_day", 8_640_000 * 2555),
         ({"endpoints": 2}, "postgres_bytes_per_day", 8_640_000 * (1635 + 2 * 920)),
         ({}, "postgres_kept_bytes_per_day", 8_640_000 * 1235),
@@ -109,8 +115,8 @@ def test_the_figures_follow_from_the_load(changes: dict[str, Any], name: str, fi
 def test_maxmemory_leaves_what_waits_below_the_share_at_which_web_refuses() -> None:
     """The sum of its parts, and a whole MiB above what 85 % of it must hold."""
     made = plan(LOAD)
-    parts = made.redis_waiting_bytes + made.redis_markers_bytes + made.redis_unrecorded_bytes + made.redis_other_bytes
-    assert made.redis_used_bytes == parts
+    parts = made.redis_waiting_bytes + made.redis_markers_bytes + made.redis_unrecorded_bytes
+    assert made.redis_used_bytes == parts + made.redis_charged_bytes + made.redis_other_bytes
     assert made.redis_maxmemory_bytes % MIB == 0
     info = {"maxmemory": made.redis_maxmemory_bytes, "used_memory": made.redis_used_bytes}
     assert pressure.refusal_of(info) is None
@@ -129,6 +135,7 @@ def test_the_rules_are_those_of_the_code() -> None:
     assert estimate.CLAIM_EVENTS == courier_load._MOST_PER_CLAIM
     assert estimate.CLAIM_BYTES == courier_load._MOST_BYTES_PER_CLAIM
     assert estimate.COMMIT_BYTES == commit._GROUP_BYTES
+    assert (estimate.CHARGE_SECONDS, estimate.CHARGE_MOST) == (lane._REST_SECONDS, charge._BATCH)
     [milliseconds] = re.findall(r"SPENT_TTL = ([0-9]+)", PRELUDE.read_text())
     assert timedelta(milliseconds=int(milliseconds)) == estimate._DAY
 
@@ -160,12 +167,13 @@ def test_every_figure_is_explained() -> None:
 # The command
 
 
+LIMITS = ("SWITCHHOOK_ACCOUNT_QUOTA", "SWITCHHOOK_RETENTION_HOURS", "SWITCHHOOK_RECHARGE_HOURS")
+
+
 def run(*arguments: str, environ: Mapping[str, str] | None = None) -> Result:
     """`switchhook plan` for the load above, with further or other options."""
     given = ["plan", "--rate", "100", "--bytes", "4096", "--outage", "6h", *arguments]
-    return CliRunner(env={"SWITCHHOOK_ACCOUNT_QUOTA": None, "SWITCHHOOK_RETENTION_HOURS": None}).invoke(
-        main, given, env=environ
-    )
+    return CliRunner(env=dict.fromkeys(LIMITS)).invoke(main, given, env=environ)
 
 
 def test_prints_the_plan_as_one_line_of_json() -> None:
@@ -193,6 +201,7 @@ def test_counts_with_the_quota_and_the_retention_that_are_set() -> None:
     made = json.loads(done.stdout)
     assert (made["accountQuotaBytes"], made["isQuotaEnough"], made["eventsWaiting"]) == (1024**4, True, 720_000)
     assert "SWITCHHOOK_RETENTION_HOURS" in run(environ=environ).stdout
+    assert json.loads(run("--json", environ={"SWITCHHOOK_RECHARGE_HOURS": "0"}).stdout)["redisChargedBytes"] == 0
 
 
 @pytest.mark.parametrize(

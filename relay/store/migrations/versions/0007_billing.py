@@ -134,6 +134,12 @@ CREATE TRIGGER statements_closed BEFORE UPDATE OR DELETE ON statements
 CREATE TRIGGER statements_kept BEFORE TRUNCATE ON statements
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
+-- How far each series of numbers has come: without gaps, because the number is taken in its document's transaction.
+CREATE TABLE document_numbers (
+    series text PRIMARY KEY,
+    last integer NOT NULL CHECK (last > 0)
+);
+
 CREATE TABLE credit_notes (
     number text PRIMARY KEY,
     account_id text NOT NULL,
@@ -167,18 +173,34 @@ CREATE TABLE budgets (
 );
 CREATE UNIQUE INDEX budgets_scope ON budgets (account_id, COALESCE(tag, '')) WHERE deleted_at IS NULL;
 
--- A crossing is told once: the row is there before the alert goes out, and says when it did.
+-- A crossing is told once a month, and again only once a larger budget has lifted its threshold above what is spent.
 CREATE TABLE budget_alerts (
+    id text PRIMARY KEY,
     budget_id text NOT NULL REFERENCES budgets,
     account_id text NOT NULL,
     month date NOT NULL,
     threshold smallint NOT NULL,
+    -- Of the budget, when it was crossed.
+    amount numeric(18,6) NOT NULL,
     spent numeric(18,6) NOT NULL,
     at timestamptz NOT NULL DEFAULT now(),
-    sent_at timestamptz,
-    PRIMARY KEY (budget_id, month, threshold)
+    rearmed_at timestamptz
 );
-CREATE INDEX budget_alerts_unsent ON budget_alerts (at) WHERE sent_at IS NULL;
+CREATE UNIQUE INDEX budget_alerts_told ON budget_alerts (budget_id, month, threshold) WHERE rearmed_at IS NULL;
+CREATE INDEX budget_alerts_account ON budget_alerts (account_id, month);
+
+-- What an account is to be told: written with the fact itself, gone once it is in the outbox.
+CREATE TABLE notices (
+    -- The event's: whoever dies in between sends it again, and it is a repeat.
+    id text PRIMARY KEY,
+    account_id text NOT NULL,
+    kind varchar(256) NOT NULL,
+    subject varchar(256) NOT NULL,
+    body text NOT NULL,
+    at timestamptz NOT NULL DEFAULT now(),
+    due_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE INDEX notices_due ON notices (due_at, id);
 """
 
 EXPORTS: Final = """
@@ -188,6 +210,8 @@ CREATE TABLE export_customers (
     destination text NOT NULL CHECK (destination IN ('stripe', 'lago', 'openmeter')),
     customer varchar(256) NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
+    -- Its rows from here on were queued; older ones only by a backfill, which moves this back.
+    first_ledger_id bigint NOT NULL DEFAULT 0,
     PRIMARY KEY (account_id, destination)
 );
 -- Written with the ledger's rows, in their transaction; gone when the destination has taken them.
@@ -200,6 +224,9 @@ CREATE TABLE exports (
     next_attempt_at timestamptz DEFAULT now(),
     -- Why it was not taken.
     code varchar(256),
+    created_at timestamptz NOT NULL DEFAULT now(),
+    -- Since when the destination may have it without our knowing: it forgets identifiers.
+    sent_at timestamptz,
     PRIMARY KEY (destination, ledger_id)
 );
 CREATE INDEX exports_due ON exports (destination, next_attempt_at);
@@ -228,6 +255,8 @@ CREATE TABLE reconciliation_runs (
     account_id text NOT NULL,
     provider varchar(256) NOT NULL,
     through timestamptz NOT NULL,
+    -- Through this day (UTC) what we have was compared with what the provider lists.
+    compared_through date NOT NULL,
     busy_until timestamptz,
     PRIMARY KEY (account_id, provider)
 );

@@ -1,0 +1,172 @@
+"""Credit notes: what is given back of a closed statement, which itself never changes.
+
+A credit note is a row of the ledger, below zero, in the first open month: it is taken off the next statement. Two
+people stand behind each: who wrote it, and who approved it.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Connection, func, select
+
+from billing import periods, posting
+from billing.money import ARITHMETIC, BillingError, minor_unit, round_money, to_money
+from billing.numbering import next_number
+from billing.period_rows import PROVIDER
+from billing.statement_body import CREDIT_NOTE
+from billing.statements import CLOSED
+from relay.errors import Conflict, NotFound
+from relay.store import audit
+from relay.store.database import Database
+from relay.store.tables import credit_notes, statements
+
+MAX_CHARS: Final = 256
+
+
+class CreditNote(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A credit note as JSON shows it; `reference` is the number of the statement that it gives back of."""
+
+    number: str
+    account_id: str
+    month: date
+    reference: str
+    amount: Decimal
+    currency: str
+    reason: str
+    actor: str
+    approver: str
+    created_at: datetime
+
+
+def issue(
+    database: Database,
+    account_id: str,
+    month: date,
+    *,
+    amount: Decimal | int | str,
+    reason: str,
+    actor: str,
+    approver: str,
+) -> CreditNote:
+    """Give back a part of a closed month's total, at most what is left of it.
+
+    Raises NotFound where no closed statement of that month is, BillingError naming `amount`, `reason` or `approver`,
+    and Conflict `credit_exceeds_statement` for more than what is left.
+    """
+    given = to_money(amount, field="amount")
+    _check_words(reason, actor, approver)
+    with database.begin() as connection:
+        closed_through = periods.share(connection, [account_id])
+        statement = _locked(connection, account_id, month)
+        _check_amount(given, statement.currency, left=left_of(connection, account_id, month))
+        period = periods.next_month(closed_through[account_id])
+        number = next_number(connection, "CN", year=datetime.now(UTC).year)
+        row = {
+            "number": number,
+            "account_id": account_id,
+            "month": month,
+            "amount": given,
+            "currency": statement.currency,
+            "reason": reason,
+            "actor": actor,
+            "approver": approver,
+        }
+        made = connection.execute(credit_notes.insert().values(row).returning(credit_notes.c.created_at)).scalar_one()
+        posting.add_rows(connection, [_ledger_row(row, reference=statement.number, period=period)])
+        note = CreditNote(**row, reference=statement.number, created_at=made)
+        audit.record(
+            connection,
+            account_id=account_id,
+            actor=actor,
+            action="credit_note.issued",
+            object_id=number,
+            after=msgspec.to_builtins(note),
+        )
+    return note
+
+
+def left_of(connection: Connection, account_id: str, month: date) -> Decimal:
+    """How much of a closed statement's total may still be given back."""
+    this = (statements.c.account_id == account_id) & (statements.c.month == month)
+    total: Decimal = connection.execute(select(statements.c.total).where(this)).scalar_one()
+    given = select(func.coalesce(func.sum(credit_notes.c.amount), 0)).where(
+        credit_notes.c.account_id == account_id, credit_notes.c.month == month
+    )
+    return max(ARITHMETIC.subtract(total, connection.execute(given).scalar_one()), Decimal(0))
+
+
+def listed(
+    connection: Connection,
+    *,
+    account_id: str | None = None,
+    after: tuple[datetime, str] | None = None,
+    limit: int | None = None,
+) -> list[CreditNote]:
+    """Credit notes, the oldest first, of one account or of all; `after` is (created_at, number) of the last seen."""
+    of_statement = (statements.c.account_id == credit_notes.c.account_id) & (statements.c.month == credit_notes.c.month)
+    found = select(credit_notes, statements.c.number.label("reference")).join(statements, of_statement)
+    if account_id is not None:
+        found = found.where(credit_notes.c.account_id == account_id)
+    if after is not None:
+        made, number = after
+        later = (credit_notes.c.created_at == made) & (credit_notes.c.number > number)
+        found = found.where((credit_notes.c.created_at > made) | later)
+    ordered = found.order_by(credit_notes.c.created_at, credit_notes.c.number).limit(limit)
+    return [CreditNote(**row) for row in connection.execute(ordered).mappings()]
+
+
+def _locked(connection: Connection, account_id: str, month: date) -> Any:
+    """The closed statement; whoever else credits it waits. Raises NotFound."""
+    this = select(statements.c.number, statements.c.currency).where(
+        statements.c.account_id == account_id, statements.c.month == month, statements.c.status == CLOSED
+    )
+    found = connection.execute(this.with_for_update()).one_or_none()
+    if found is None:
+        raise NotFound("this account has no closed statement of this month")
+    return found
+
+
+def _check_words(reason: str, actor: str, approver: str) -> None:
+    for field, value in (("reason", reason), ("actor", actor), ("approver", approver)):
+        if not value.strip() or not value.isprintable() or len(value) > MAX_CHARS:
+            raise BillingError(f"{field} must be printable text of at most {MAX_CHARS} characters", field=field)
+    if actor.strip().casefold() == approver.strip().casefold():
+        raise BillingError("approver must be somebody else than who writes the credit note", field="approver")
+
+
+def _check_amount(amount: Decimal, currency: str, *, left: Decimal) -> None:
+    if amount <= 0:
+        raise BillingError("amount must be more than 0", field="amount")
+    decimals = minor_unit(currency)
+    if amount != round_money(amount, decimals=decimals):
+        raise BillingError(f"amount must have at most {decimals} decimals in {currency}", field="amount")
+    if amount > left:
+        text = f"{round_money(left, decimals=decimals):f} {currency} of this statement are left to be credited"
+        raise Conflict(text, code="credit_exceeds_statement", field="amount")
+
+
+def _ledger_row(note: dict[str, Any], *, reference: str, period: date) -> dict[str, Any]:
+    amount = ARITHMETIC.minus(note["amount"])
+    return {
+        "account_id": note["account_id"],
+        "provider": PROVIDER,
+        "conversation_id": note["number"],
+        "kind": "adjustment",
+        "sequence": 1,
+        "started_at": periods.begins(note["month"]),
+        "billed_seconds": 0,
+        "unit_price": amount,
+        "exact": amount,
+        "amount": amount,
+        "currency": note["currency"],
+        "steps": [f"{note['number']} gives back {note['amount']:f} of {reference}", note["reason"]],
+        "line": CREDIT_NOTE,
+        "part": 0,
+        "quantity": 1,
+        "reference": reference,
+        "period": period,
+    }

@@ -1,0 +1,138 @@
+"""Commands for budgets: what an account means to spend in a month."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+from msgspec import UNSET
+from sqlalchemy import Connection
+
+from billing.budgets import USUAL_THRESHOLDS, money, percent, standings
+from billing.periods import month_of
+from relay.cli.endpoints import account_option
+from relay.cli.output import json_option, lines, show, table
+from relay.connections import postgres_engine
+from relay.errors import NotFound
+from relay.provisioning import Provisioning
+from relay.settings import Settings
+from relay.store import accounts, budgets, shown
+from relay.store.budgets import Standing
+from relay.store.database import Database
+
+
+def _provisioning() -> Provisioning:
+    return Provisioning.connect(Settings.from_environ())
+
+
+@click.group("budget")
+def budget() -> None:
+    """Budgets: when an account is told what it has spent, and what it refuses to go beyond."""
+
+
+_tag_option = click.option("--tag", help="Of the calls with this tag alone (default: of the whole account).")
+
+
+@budget.command("set")
+@account_option
+@_tag_option
+@click.option("--amount", help="In the account's currency, for each month (UTC): 250.00. A new budget needs it.")
+@click.option(
+    "--threshold",
+    "thresholds",
+    type=int,
+    multiple=True,
+    help="Told at so many percent; repeatable (default of a new one: 50, 80 and 100).",
+)
+@click.option(
+    "--hard-limit/--no-hard-limit", default=None, help="Begin no session that could go beyond it (default: no)."
+)
+@json_option
+def set_budget(
+    *,
+    account_id: str,
+    tag: str | None,
+    amount: str | None,
+    thresholds: tuple[int, ...],
+    hard_limit: bool | None,
+    as_json: bool,
+) -> None:
+    """Make a budget, or change what is given of the one that there is."""
+    with _reading() as connection:
+        accounts.get(connection, account_id)
+        known = budgets.find(connection, account_id=account_id, tag=tag)
+    if known is None:
+        if amount is None:
+            raise click.UsageError("a new budget needs --amount")
+        made = _provisioning().create_budget(
+            account_id=account_id,
+            amount=amount,
+            tag=tag,
+            thresholds=thresholds or USUAL_THRESHOLDS,
+            hard_limit=bool(hard_limit),
+        )
+    else:
+        made = _provisioning().update_budget(
+            account_id=account_id,
+            budget_id=known.id,
+            amount=UNSET if amount is None else amount,
+            thresholds=thresholds or UNSET,
+            hard_limit=UNSET if hard_limit is None else hard_limit,
+        )
+    show(shown.budget(made), as_json=as_json, title="budget made" if known is None else "budget changed")
+
+
+@budget.command("list")
+@account_option
+@json_option
+def list_budgets(account_id: str, as_json: bool) -> None:
+    """Budgets of an account, and how each stands in this month (UTC)."""
+    with _reading() as connection:
+        accounts.get(connection, account_id)
+        found = [_row(one) for one in standings(connection, [account_id], month_of(datetime.now(UTC)))]
+    if as_json:
+        lines(found)
+        return
+    columns = ("id", "tag", "amount", "currency", "spent", "reserved", "percent", "thresholds", "told", "hardLimit")
+    cells = [[_text(one[column]) for column in columns] for one in found]
+    headings = ("BUDGET", "TAG", "AMOUNT", "CURRENCY", "SPENT", "RESERVED", "%", "THRESHOLDS", "TOLD", "HARD LIMIT")
+    table(cells, headings, empty="no budgets yet")
+
+
+@budget.command("remove")
+@account_option
+@_tag_option
+def remove_budget(account_id: str, tag: str | None) -> None:
+    """Take a budget away: nothing more is told of it, and it limits nothing."""
+    with _reading() as connection:
+        known = budgets.find(connection, account_id=account_id, tag=tag)
+    if known is None:
+        raise NotFound("this account has no such budget")
+    _provisioning().delete_budget(account_id=account_id, budget_id=known.id)
+    click.echo(f"{known.id} is removed")
+
+
+@contextmanager
+def _reading() -> Iterator[Connection]:
+    settings = Settings.from_environ()
+    with closing(Database(postgres_engine(settings, pool_size=1))) as database, database.begin() as connection:
+        yield connection
+
+
+def _row(one: Standing) -> dict[str, Any]:
+    """As `GET /api/v1/budgets` has it."""
+    return shown.budget(one.budget) | {
+        "currency": one.currency,
+        "month": f"{one.month:%Y-%m}",
+        "spent": money(one.spent, one.currency),
+        "reserved": money(one.reserved, one.currency),
+        "percent": percent(one),
+        "told": list(one.told),
+    }
+
+
+def _text(value: object) -> object:
+    return ",".join(map(str, value)) if isinstance(value, list) else value

@@ -1,0 +1,157 @@
+"""The command that rates charged calls again."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import closing
+from datetime import datetime
+from typing import Any, Final
+
+import click
+import msgspec
+
+from billing import rerating
+from billing.rerating import Change, Difference, Selection, Totals
+from relay.cli.moments import Moment
+from relay.cli.output import json_option, table
+from relay.connections import postgres_engine
+from relay.settings import Settings
+from relay.store.database import Database
+
+_PROGRESS_SECONDS: Final = 1.0
+_SHOWN: Final = 20
+
+
+@click.command()
+@click.option("--account", "account_id", metavar="ID", required=True, help="Whose calls.")
+@click.option("--from", "begin", type=Moment(), required=True, help="Calls that began then or later (ISO 8601).")
+@click.option("--to", "end", type=Moment(), required=True, help="Calls that began before then (ISO 8601).")
+@click.option(
+    "--card", "card_id", metavar="ID", help="By this rate card; else by the one that is in force for each by now."
+)
+@click.option("--template", "template_id", metavar="ID", type=click.IntRange(1, 2**63 - 1), help="Only of a template.")
+@click.option("--tag", metavar="TEXT", help="Only with this tag.")
+@click.option("--waive", metavar="REASON", help="Charge nothing, for this reason; the list price stays shown.")
+@click.option("--charge-waived", is_flag=True, help="Charge those again that were waived.")
+@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@json_option
+def rerate(
+    *,
+    account_id: str,
+    begin: datetime,
+    end: datetime,
+    card_id: str | None,
+    template_id: int | None,
+    tag: str | None,
+    waive: str | None,
+    charge_waived: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Rate charged calls again: show the difference, then post reversals and charges.
+
+    For a card that was added for the past, or a price that was wrong. Calls are chosen by when they began, which also
+    chooses their cards. What is rated by --card stays so, also when a later event corrects its duration; so does what
+    is waived. Calls of closed months are corrected in the first open one. If this is interrupted, run it again.
+    """
+    if end <= begin:
+        raise click.UsageError("--to must be later than --from")
+    if waive is not None and charge_waived:
+        raise click.UsageError("--waive and --charge-waived exclude each other")
+    change = Change(card_id=card_id, waive=waive, charge_waived=charge_waived)
+    rerating.check(change)
+    selection = Selection(account_id=account_id, begin=begin, end=end, template_id=template_id, tag=tag)
+    with closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database:
+        expected, first = _surveyed(database, selection, change)
+        posted = None
+        if not as_json:
+            _show(expected, first)
+        if not dry_run and expected.changed and _is_wanted(expected, yes=yes, as_json=as_json):
+            told = _Progress(expected.sessions)
+            posted = rerating.rerate(database, selection, change, actor="cli", expected=expected, on_page=told)
+    if as_json:
+        click.echo(msgspec.json.encode(_answer(expected, first, posted)).decode())
+    elif posted is not None:
+        click.echo(f"Rated {posted.changed} call(s) again.")
+
+
+class _Progress:
+    """A line on standard error once a second."""
+
+    def __init__(self, sessions: int) -> None:
+        self._sessions = sessions
+        self._told = time.monotonic()
+
+    def __call__(self, totals: Totals) -> None:
+        if time.monotonic() - self._told >= _PROGRESS_SECONDS:
+            self._told = time.monotonic()
+            click.echo(f"{totals.sessions} of {self._sessions} calls", err=True)
+
+
+def _surveyed(database: Database, selection: Selection, change: Change) -> tuple[Totals, list[Difference]]:
+    totals, first = Totals(), list[Difference]()
+    told = time.monotonic()
+    for one in rerating.survey(database, selection, change):
+        totals.add(one)
+        if one is not None and len(first) < _SHOWN:
+            first.append(one)
+        if time.monotonic() - told >= _PROGRESS_SECONDS:
+            told = time.monotonic()
+            click.echo(f"{totals.sessions} calls looked at", err=True)
+    return totals, first
+
+
+def _is_wanted(expected: Totals, *, yes: bool, as_json: bool) -> bool:
+    if yes:
+        return True
+    if as_json or not sys.stdin.isatty():
+        raise click.UsageError("nobody is there to be asked: give --yes, or --dry-run")
+    return click.confirm(f"Rate {expected.changed} call(s) again?")
+
+
+def _show(totals: Totals, first: list[Difference]) -> None:
+    rows = [
+        (f"{one.rated_at:%Y-%m-%d %H:%M:%S}", one.session_id, one.old_card_id, one.old_amount, one.new_card_id,
+         "" if one.refused else one.new_amount, one.refused or f"{one.difference:+f}")
+        for one in first
+    ]  # fmt: skip
+    table(rows, ("BEGAN", "SESSION", "CARD", "WAS", "NEW CARD", "WILL BE", "DIFFERENCE"), empty="nothing changes")
+    rest = totals.changed + totals.refused - len(first)
+    if rest > 0:
+        click.echo(f"... and {rest} more")
+    currency = first[0].currency if first else ""
+    click.echo(
+        f"{totals.sessions} charged call(s), {totals.changed} change: {totals.old_amount:f} {currency} becomes "
+        f"{totals.new_amount:f} {currency} ({totals.difference:+f})"
+    )
+    if totals.refused:
+        click.echo(f"{totals.refused} cannot be rated so, and stay as they are")
+
+
+def _answer(expected: Totals, first: list[Difference], posted: Totals | None) -> dict[str, Any]:
+    return {
+        "sessions": expected.sessions,
+        "changed": expected.changed,
+        "refused": expected.refused,
+        "oldAmount": expected.old_amount,
+        "newAmount": expected.new_amount,
+        "difference": expected.difference,
+        "posted": None if posted is None else posted.changed,
+        "first": [
+            {
+                "sessionId": one.session_id,
+                "conversationId": one.conversation_id,
+                "ratedAt": one.rated_at,
+                "oldAmount": one.old_amount,
+                "newAmount": one.new_amount,
+                "currency": one.currency,
+                "oldRateCardId": one.old_card_id,
+                "newRateCardId": one.new_card_id,
+                "refused": one.refused,
+            }
+            for one in first
+        ],
+    }

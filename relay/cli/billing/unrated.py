@@ -1,0 +1,100 @@
+"""Commands for calls that could not be charged: which there are, and to charge them."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from datetime import datetime
+
+import click
+import msgspec
+
+from billing import unrated as unrated_sessions
+from relay.cli.listing import account_filter
+from relay.cli.moments import Past
+from relay.cli.output import json_option, lines, show, table
+from relay.connections import postgres_engine
+from relay.settings import Settings
+from relay.store.database import Database
+
+_WAYS: tuple[tuple[frozenset[str], str], ...] = (
+    (
+        frozenset({"no_rate_card"}),
+        "no_rate_card: add a rate card that is in force then, and run 'switchhook billing rate-unrated'.",
+    ),
+    (
+        frozenset({"provider_cost_missing"}),
+        "provider_cost_missing: the provider tells it later; then run 'switchhook billing rate-unrated'.",
+    ),
+    (
+        frozenset({"duration_missing", "duration_invalid", "duration_negative", "duration_too_long"}),
+        "duration_...: look it up at the provider; then 'switchhook billing rate-unrated --session' says it.",
+    ),
+)
+
+
+@click.command()
+@account_filter
+@json_option
+def unrated(*, account_id: str | None, as_json: bool) -> None:
+    """Which calls could not be charged, by reason, and what to do."""
+    with closing(_database()) as database, database.begin() as connection:
+        counted = unrated_sessions.counts(connection, account_id=account_id)
+    if as_json:
+        named = ("accountId", "reason", "sessions", "since")
+        lines([dict(zip(named, one, strict=True)) for one in counted])
+        return
+    rows = [(one.account_id, one.reason, one.sessions, f"{one.since:%Y-%m-%d %H:%M}") for one in counted]
+    table(rows, ("ACCOUNT", "REASON", "SESSIONS", "SINCE"), empty="every call is charged")
+    reasons = {one.reason for one in counted}
+    for meant, way in _WAYS:
+        if meant & reasons:
+            click.echo(way)
+
+
+@click.command("rate-unrated")
+@click.option("--account", "account_id", metavar="ID", help="Only of this account; needed with --session.")
+@click.option("--since", type=Past(), metavar="TIME", help="Only calls that began then or later: 2d, or ISO 8601.")
+@click.option("--session", "session_id", metavar="ID", type=click.IntRange(1, 2**63 - 1), help="One session alone.")
+@click.option("--seconds", metavar="N", help="How long that session's call was.")
+@click.option("--reason", metavar="TEXT", help="How you know.")
+@json_option
+def rate_unrated(
+    *,
+    account_id: str | None,
+    since: datetime | None,
+    session_id: int | None,
+    seconds: str | None,
+    reason: str | None,
+    as_json: bool,
+) -> None:
+    """Charge the calls whose rate card, or whose provider's cost, is known by now.
+
+    With --session, --seconds and --reason one call is charged by the duration that you looked up; the audit trail keeps
+    who said so. A later word of the provider itself still corrects it.
+    """
+    stated = (account_id, session_id, seconds, reason)
+    with closing(_database()) as database:
+        if account_id and session_id and seconds is not None and reason is not None:
+            bill = unrated_sessions.state_duration(
+                database, account_id=account_id, session_id=session_id, seconds=seconds, reason=reason, actor="cli"
+            )
+            session = bill.session
+            fields = {"sessionId": session.id, "cost": session.cost, "currency": session.currency}
+            show(fields, as_json=as_json, title="Charged.")
+            return
+        if any(value is not None for value in stated[1:]):
+            raise click.UsageError("--session, --seconds and --reason go together, with --account")
+        done = unrated_sessions.rate_what_can_be(
+            database,
+            account_id=account_id,
+            since=since,
+            on_page=lambda done: click.echo(f"{done.seen} looked at, {done.rated} charged", err=True),
+        )
+    if as_json:
+        click.echo(msgspec.json.encode({"seen": done.seen, "rated": done.rated}).decode())
+    else:
+        click.echo(f"Charged {done.rated} of {done.seen} calls whose card or cost was missing.")
+
+
+def _database() -> Database:
+    return Database(postgres_engine(Settings.from_environ(), pool_size=1))

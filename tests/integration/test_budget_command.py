@@ -1,0 +1,100 @@
+"""`switchhook billing budget set|list|remove`: what an operator does with the budgets of an account."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+import redis
+from click.testing import CliRunner, Result
+
+from relay.cli import main
+from relay.cli.billing import budgets
+from relay.directory import Mirror
+from relay.outbox import Outbox
+from relay.provisioning import Provisioning
+from relay.sealing import KeyRing
+from relay.settings import Settings
+from relay.store import accounts, rate_cards
+from relay.store.database import Database
+
+
+@pytest.fixture
+def account_id(
+    settings: Settings,
+    database: Database,
+    redis_client: redis.Redis,
+    switchhook_env: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> str:
+    """An account, which the commands find."""
+    for name, value in switchhook_env.items():
+        monkeypatch.setenv(name, value)
+    ring = KeyRing(settings.keys)
+    theirs = Provisioning(settings, database, ring, Mirror(redis_client, ring), Outbox(redis_client))
+    monkeypatch.setattr(budgets, "_provisioning", lambda: theirs)
+    with database.begin() as connection:
+        made = accounts.create(connection, name="Acme").id
+        rate_cards.add(connection, made, per_minute=Decimal(1))
+    return made
+
+
+def run(account_id: str, command: str, *words: str) -> Result:
+    """What a command answers."""
+    return CliRunner().invoke(main, ["billing", "budget", command, "--account", account_id, *words])
+
+
+def said(account_id: str, command: str, *words: str) -> Any:
+    """The same as JSON."""
+    done = run(account_id, command, *words, "--json")
+    assert done.exit_code == 0, done.output
+    return json.loads(done.output)
+
+
+def test_a_budget_is_made_changed_listed_and_removed(account_id: str) -> None:
+    """As the API shows it; what is not given stays."""
+    assert run(account_id, "list").output == "no budgets yet\n"
+    made = said(account_id, "set", "--tag", "support", "--amount", "10", "--threshold", "90", "--threshold", "10")
+    assert (made["amount"], made["thresholds"], made["hardLimit"]) == ("10.00", [10, 90], False)
+    changed = said(account_id, "set", "--tag", "support", "--hard-limit")
+    assert changed | {"hardLimit": False, "updatedAt": made["updatedAt"]} == made
+    assert said(account_id, "set", "--tag", "support", "--no-hard-limit", "--amount", "20")["amount"] == "20.00"
+    whole = said(account_id, "set", "--amount", "5")
+    assert (whole["tag"], whole["thresholds"]) == (None, [50, 80, 100])
+    listed = {one["id"]: one for one in said(account_id, "list")}
+    assert set(listed) == {made["id"], whole["id"]}
+    assert listed[whole["id"]] | whole == listed[whole["id"]]
+    assert (listed[whole["id"]]["spent"], listed[whole["id"]]["currency"]) == ("0.00", "USD")
+    assert "50,80,100" in run(account_id, "list").output
+    assert run(account_id, "remove").exit_code == 0
+    assert [one["id"] for one in said(account_id, "list")] == [made["id"]]
+    assert "no such budget" in run(account_id, "remove").output
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "--amount"),
+        (("--amount", "0"), "(amount)"),
+        (("--amount", "1", "--threshold", "0"), "(thresholds)"),
+        (("--amount", "1", "--tag", "a\tb"), "(tag)"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(account_id: str, words: tuple[str, ...], told: str) -> None:
+    """By the name of what is wrong, and nothing is made."""
+    done = run(account_id, "set", *words)
+    assert done.exit_code != 0
+    assert told in done.output
+    assert said(account_id, "list") == []
+
+
+def test_an_unknown_account_is_told(account_id: str) -> None:
+    """By every command."""
+    assert account_id
+    nobody = "acc_" + "a" * 26
+    for command, words in (("set", ("--amount", "1")), ("list", ()), ("remove", ())):
+        done = run(nobody, command, *words)
+        assert done.exit_code == 1
+        assert "no account" in done.output or "no such budget" in done.output

@@ -1,0 +1,113 @@
+"""What could not be charged is counted, and the books are checked: noted for the metrics, and told by alarms."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+import redis
+from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy import text
+
+from billing import inspection
+from relay.directory import Mirror
+from relay.outbox import Outbox
+from relay.scrape import Scrape
+from relay.sealing import KeyRing
+from relay.settings import Settings
+from relay.store.database import Database
+from relay.telemetry import logs
+from relay.telemetry.exchange import Exchange
+from tests.integration.billing.told import an_account, ended, tamper, write
+from workers import books
+
+Alarms = list[tuple[str, dict[str, object]]]
+
+
+@pytest.fixture
+def mirror(redis_client: redis.Redis, settings: Settings) -> Mirror:
+    """Where it is noted."""
+    return Mirror(redis_client, KeyRing(settings.keys))
+
+
+@pytest.fixture
+def alarms(monkeypatch: pytest.MonkeyPatch) -> Alarms:
+    """What an operator is told."""
+    told: Alarms = []
+    monkeypatch.setattr(logs, "alarm", lambda event, **fields: told.append((event, fields)))
+    return told
+
+
+def scraped(redis_client: redis.Redis, mirror: Mirror, settings: Settings) -> dict[tuple[str, ...], float]:
+    """The samples of billing that web shows, by name and labels."""
+    page = Scrape(settings, Exchange(redis_client), Outbox(redis_client), mirror).text().decode()
+    return {
+        (sample.name, *sorted(value for name, value in sample.labels.items() if name != "process")): sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name.startswith("switchhook_billing")
+    }
+
+
+def test_what_is_not_charged_is_counted_until_it_is(
+    database: Database, redis_client: redis.Redis, mirror: Mirror, settings: Settings
+) -> None:
+    """By reason, and 0 again afterwards."""
+    account_id = an_account(database)
+    write(database, ended(account_id, "a", seconds=None), ended(account_id, "b", seconds=None), ended(account_id, "c"))
+    name = "switchhook_billing_unrated_sessions"
+    assert books.count_unrated(mirror, database) == 2
+    assert scraped(redis_client, mirror, settings)[name, "duration_missing"] == 2
+    write(database, ended(account_id, "a"), ended(account_id, "b"))
+    assert books.count_unrated(mirror, database) == 0
+    assert scraped(redis_client, mirror, settings)[name, "duration_missing"] == 0
+
+
+def test_what_breaks_an_invariant_is_told_and_noted(
+    database: Database, redis_client: redis.Redis, mirror: Mirror, settings: Settings, alarms: Alarms
+) -> None:
+    """By the hour what changed lately, once a day everything; sound books raise no alarm."""
+    account_id = an_account(database)
+    write(database, ended(account_id))
+    assert books.check(redis_client, mirror, database) == 0
+    samples = scraped(redis_client, mirror, settings)
+    assert samples["switchhook_billing_invariant_violations", "everything", "session_sum"] == 0
+    assert samples["switchhook_billing_checked_timestamp_seconds", "recent"] > 0
+    assert alarms == []
+    tamper(database, "UPDATE sessions SET cost = 9")
+    assert books.check(redis_client, mirror, database) == 2
+    samples = scraped(redis_client, mirror, settings)
+    assert samples["switchhook_billing_invariant_violations", "recent", "session_sum"] == 1
+    # A day has not passed.
+    assert samples["switchhook_billing_invariant_violations", "everything", "session_sum"] == 0
+    told = {"kind": "session_sum", "count": 1, "account_id": account_id}
+    assert ("billing_invariant_broken", told) in alarms
+
+
+def test_a_daily_check_that_failed_is_made_the_next_hour(
+    database: Database, redis_client: redis.Redis, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not put off for another day."""
+
+    def fail(_: Database) -> None:
+        raise RuntimeError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inspection, "everything", fail)
+        with pytest.raises(RuntimeError):
+            books.check(redis_client, mirror, database)
+    assert mirror.checked("everything") is None
+    books.check(redis_client, mirror, database)
+    assert mirror.checked("everything") is not None
+
+
+def test_a_call_that_is_charged_late_is_checked_although_it_is_old(
+    database: Database, redis_client: redis.Redis, mirror: Mirror
+) -> None:
+    """Its rows are new."""
+    account_id = an_account(database)
+    write(database, ended(account_id, started_at_ms=1_700_000_000_000))
+    books.check(redis_client, mirror, database)
+    with database.begin() as connection:
+        connection.execute(text("UPDATE sessions SET cost = :cost"), {"cost": Decimal(5)})
+    assert books.check(redis_client, mirror, database) == 2
