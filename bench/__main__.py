@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import click
 import msgspec
 
-from bench import cold, idle, latency, memory, throughput, usage_report
+from bench import closing, cold, idle, latency, memory, throughput, usage_report
 from bench.backlog import reset
 from bench.lines import Line
 from bench.stack import Stack, stack
@@ -44,6 +44,7 @@ MEASURES: dict[str, Callable[[Stack, Amounts], Iterator[Line]]] = {
     "idle": lambda s, a: idle.idle(s, seconds=3 * a.seconds),
     # Last, because their thousand endpoints, and their rows, stay.
     "cold": lambda s, a: cold.deliver_tls_cold(s, size_bytes=a.size_bytes),
+    "closing": lambda s, a: closing.month(s, calls=max(1, a.ledger_rows // 10)),
     "usage": lambda s, a: usage_report.by_day(s, ledger_rows=a.ledger_rows),
 }
 

@@ -81,7 +81,8 @@ class Assessment:
     """What is to be written: ledger rows, and the session as it now stands.
 
     `charge` None with a `reason` is a session that cannot be rated; `is_news` False means that what is there stays.
-    `rated_at` is the moment that chose the card, and the day on which the session is counted.
+    `rated_at` is the moment that chose the card, and the day on which the session is counted. `is_mismatch`: the
+    provider's duration and its end - start are more than a second apart.
     """
 
     is_news: bool
@@ -94,6 +95,7 @@ class Assessment:
     started_at: datetime | None = None
     ended_at: datetime | None = None
     rated_at: datetime | None = None
+    is_mismatch: bool = False
 
 
 def assess(
@@ -131,7 +133,13 @@ def assess(
     if posted is not None and posted.authority >= authority:
         return Assessment(is_news=False, authority=posted.authority)
     told = Assessment(
-        is_news=True, authority=authority, reason=reason, started_at=started_at, ended_at=ended_at, rated_at=rated_at
+        is_news=True,
+        authority=authority,
+        reason=reason,
+        started_at=started_at,
+        ended_at=ended_at,
+        rated_at=rated_at,
+        is_mismatch=isinstance(duration, Duration) and duration.mismatch,
     )
     if is_free or isinstance(duration, Unrated):
         return told

@@ -98,6 +98,11 @@ class Session:
         self.template_id, self.pinned_card_id = terms.template_id, terms.pinned_card_id
         self.tag, self.own_key = terms.tag, terms.own_key
 
+    def meet(self, agent_id: str | None) -> None:
+        """Hear which agent held the call: another one than it was begun with did not run on the account's own key."""
+        if self.own_key and agent_id is not None and self.agent_id not in (None, agent_id):
+            self.own_key = False
+
     def name(self, conversation_id: str) -> None:
         """Take over its conversation's id, unless it has one that is more than a stand-in."""
         if self.conversation_id in (None, unnamed_conversation(self.id)):

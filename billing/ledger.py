@@ -56,6 +56,7 @@ def charge(
     rated: list[Rated] = []
     for facts, bill in pairs:
         session = bill.session
+        session.meet(facts.call.agent_id)
         assessment = assess(
             facts,
             cards[facts.account_id],

@@ -142,6 +142,8 @@ def _record(rated: Rated) -> None:
     for entry in assessment.entries:
         if entry.kind == "charge" and entry.part == 0:
             metrics.record_charge(call.provider, entry.currency, float(entry.billed_seconds))
+    if assessment.is_mismatch:
+        metrics.record_duration_mismatch(call.provider)
     if assessment.reason is not None:
         metrics.record_unrated(assessment.reason)
         logs.alarm("session_unrated", reason=assessment.reason, event_id=rated.facts.event_id)

@@ -122,6 +122,12 @@ _rated = Counter(
     "switchhook_billing_rated_seconds", "Seconds of calls that were rated.", ("provider",), registry=REGISTRY
 )
 _charges = Counter("switchhook_billing_charges", "Charges written to the ledger.", ("currency",), registry=REGISTRY)
+_mismatches = Counter(
+    "switchhook_billing_duration_mismatches",
+    "Calls whose duration and end - start are more than a second apart, by provider.",
+    ("provider",),
+    registry=REGISTRY,
+)
 _unrated = Counter(
     "switchhook_billing_unrated", "Sessions that could not be rated, by reason.", ("reason",), registry=REGISTRY
 )
@@ -310,6 +316,11 @@ def record_charge(provider: str, currency: str, rated_seconds: float) -> None:
     """A charge was committed."""
     _charges.labels(currency).inc()
     _rated.labels(provider).inc(rated_seconds)
+
+
+def record_duration_mismatch(provider: str) -> None:
+    """A provider told a duration, and times that say another one."""
+    _mismatches.labels(provider).inc()
 
 
 def record_unrated(reason: str) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import text
 
@@ -136,6 +137,23 @@ def test_a_template_that_becomes_known_rates_what_had_no_card(database: Database
     assert the_session(database, account_id).unrated_reason == "no_rate_card"
     write(database, ended(account_id, kind="call_ended", seconds="60", template_id=template_id))
     assert the_session(database, account_id).cost == Decimal(6)
+
+
+@pytest.mark.parametrize(("agent_id", "amount"), [("agent_own", "0"), (None, "0"), ("agent_of_the_operator", "0.1")])
+def test_a_key_of_the_accounts_own_pays_for_its_own_agent_alone(
+    database: Database, agent_id: str | None, amount: str
+) -> None:
+    """Whoever names such a session in a call by another agent, on the operator's key, pays for that."""
+    account_id = an_account(database)
+    with database.begin() as connection:
+        begun = sessions.create(
+            connection, account_id=account_id, provider="elevenlabs", agent_id="agent_own", own_key=True
+        )
+    kind = "post_call_transcription"
+    told = ended(account_id, provider="elevenlabs", kind=kind, seconds="60", session_id=begun.id)
+    told = msgspec.structs.replace(told, call=msgspec.structs.replace(told.call, agent_id=agent_id))
+    write(database, told, told)
+    assert the_session(database, account_id).cost == Decimal(amount)
 
 
 def test_tests_are_never_charged(database: Database) -> None:
