@@ -13,7 +13,7 @@ from sqlalchemy import func, select, text
 from bench.filling import filled
 from bench.lines import Line, at_most, line
 from bench.stack import Stack
-from billing import closing, verifying
+from billing.statements import closing, verifying
 from relay.connections import postgres_engine
 from relay.store.database import Database
 from relay.store.tables import ledger

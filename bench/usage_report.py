@@ -13,7 +13,8 @@ from sqlalchemy import Connection, event, text
 from bench.filling import filled
 from bench.lines import Line, at_most, line
 from bench.stack import Stack
-from billing import ranges, reports
+from billing import reports
+from billing.reports import ranges
 from relay.connections import postgres_engine
 from relay.store.database import Database
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from billing import closing
-from billing.closing import Closed
+from billing.statements import closing
+from billing.statements.closing import Closed
 from relay.errors import Unavailable
 from relay.store import audit
 from relay.store.database import Database

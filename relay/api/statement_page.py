@@ -13,9 +13,9 @@ from typing import Any, Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from billing.statement_body import CORRECTION, Json
-from billing.statement_table import is_provisional, line_name, unit
 from billing.statements import Statement
+from billing.statements.body import CORRECTION, Json
+from billing.statements.table import is_provisional, line_name, unit
 
 _REASONS: Final = {"own_provider_key": "on a key of your own at the provider"}
 

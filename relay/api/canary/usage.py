@@ -11,12 +11,12 @@ from typing import Annotated, Final
 
 from pydantic import Field
 
-from billing import focus, ranges, reports
-from billing.days import Unit
-from billing.ranges import Range
-from billing.reports import Dimension, Usage
+from billing import reports
+from billing.reports import Dimension, Usage, focus, ranges
 from billing.reports import Group as Summed
-from billing.shown import minutes
+from billing.reports.days import Unit
+from billing.reports.ranges import Range
+from billing.reports.shown import minutes
 from billing.usage import Sums
 from relay.api.core.access import Access
 from relay.api.core.families import CANARY

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import ConfigDict, Field, StringConstraints
 
-from billing import focus, ranges
+from billing.reports import focus, ranges
 from relay.api.core import cursors
 from relay.api.core.access import Access
 from relay.api.core.families import OURS

@@ -6,9 +6,9 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from billing import credit_notes
-from billing.credit_notes import CreditNote as CreditNoteRow
 from billing.money import format_price
+from billing.statements import credit_notes
+from billing.statements.credit_notes import CreditNote as CreditNoteRow
 from relay.api.core import cursors
 from relay.api.core.access import Access
 from relay.api.core.families import OURS

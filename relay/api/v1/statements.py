@@ -8,8 +8,10 @@ from typing import Annotated, Final, Literal
 
 from pydantic import Field, StringConstraints
 
-from billing import closing, periods, statement_table, statements
+from billing import periods, statements
 from billing.statements import Statement as StatementRow
+from billing.statements import closing
+from billing.statements import table as statement_table
 from relay.api import statement_page
 from relay.api.core import cursors
 from relay.api.core.access import Access

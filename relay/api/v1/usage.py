@@ -7,9 +7,9 @@ from typing import Annotated, Final, cast, get_args
 
 from pydantic import ConfigDict, Field
 
-from billing import focus, ranges, reports, shown
-from billing.ranges import Range
-from billing.reports import Dimension, Filters, Place, Usage
+from billing import reports
+from billing.reports import Dimension, Filters, Place, Usage, focus, ranges, shown
+from billing.reports.ranges import Range
 from relay.api.core import cursors
 from relay.api.core.access import Access
 from relay.api.core.families import OURS

@@ -10,9 +10,9 @@ from typing import Any, Final
 import click
 import msgspec
 
-from billing import closing, credit_notes, verifying
-from billing.closing import Closed
-from billing.verifying import Difference
+from billing.statements import closing, credit_notes, verifying
+from billing.statements.closing import Closed
+from billing.statements.verifying import Difference
 from relay.cli.billing.months import MONTH
 from relay.cli.listing import account_filter
 from relay.cli.output import json_option, show, table

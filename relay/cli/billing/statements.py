@@ -10,8 +10,9 @@ import click
 import msgspec
 from sqlalchemy import Connection
 
-from billing import statement_table, statements
+from billing import statements
 from billing.statements import Statement
+from billing.statements import table as statement_table
 from relay.api import statement_page
 from relay.cli.billing.months import MONTH
 from relay.cli.listing import account_filter

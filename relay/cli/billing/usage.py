@@ -9,9 +9,9 @@ from typing import Any, Final, get_args
 import click
 import msgspec
 
-from billing import focus, ranges, reports, shown
-from billing.ranges import Range
-from billing.reports import Dimension, Group, Usage
+from billing import reports
+from billing.reports import Dimension, Group, Usage, focus, ranges, shown
+from billing.reports.ranges import Range
 from relay.cli.output import json_option, table
 from relay.connections import postgres_engine
 from relay.settings import Settings

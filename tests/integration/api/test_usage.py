@@ -16,9 +16,9 @@ from sqlalchemy import text
 from werkzeug.test import TestResponse
 
 from billing import reports
-from billing.days import cut
-from billing.ranges import read
 from billing.reports import Dimension, Filters
+from billing.reports.days import cut
+from billing.reports.ranges import read
 from tests.integration.api.conftest import Api
 from tests.integration.api.used import a_template, called, priced
 

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 from sqlalchemy import text
 
-from billing import closing, statements
-from billing.closing import Closed
+from billing import statements
 from billing.ledger import charge
 from billing.periods import next_month
-from billing.statements import Statement
+from billing.statements import Statement, closing
+from billing.statements.closing import Closed
 from relay.calls import TRUST_PROVIDER, CallEvent, Ending, Facts, derived_session_id
 from relay.store import accounts, rate_cards
 from relay.store.database import Database

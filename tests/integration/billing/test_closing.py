@@ -12,9 +12,8 @@ from typing import Literal
 import pytest
 from sqlalchemy import Connection, select, text
 
-from billing import closing, period_rows, settlement
-from billing.numbering import next_number
-from billing.statements import DRAFT
+from billing.statements import DRAFT, closing, period_rows, settlement
+from billing.statements.numbering import next_number
 from relay.errors import Conflict, NotFound
 from relay.store import audit
 from relay.store.database import Database

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from billing import credit_notes
-from billing.credit_notes import CreditNote
 from billing.money import BillingError
+from billing.statements import credit_notes
+from billing.statements.credit_notes import CreditNote
 from relay.errors import Conflict, NotFound
 from relay.store import audit
 from relay.store.database import Database, StatementRefused

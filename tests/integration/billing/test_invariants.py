@@ -8,9 +8,10 @@ from decimal import Decimal
 
 import pytest
 
-from billing import closing, inspection, rerating, unrated
+from billing import inspection, rerating, unrated
 from billing.invariants import Invariant
 from billing.rerating import Change, Selection, Totals
+from billing.statements import closing
 from relay.calls import TRUST_KEY, TRUST_PROVIDER, TRUST_SOURCE, Facts
 from relay.store import rate_cards
 from relay.store.database import Database

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from billing import closing, settlement
-from billing.statements import DRAFT
+from billing.statements import DRAFT, closing, settlement
 from relay.cli import main
 from relay.errors import Unavailable
 from relay.store.database import Database

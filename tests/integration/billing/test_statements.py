@@ -11,8 +11,8 @@ import pytest
 from msgspec.structs import replace
 
 from billing import statements
-from billing.statement_body import canonical
 from billing.statements import State, state_of
+from billing.statements.body import canonical
 from relay.errors import NotFound
 from relay.store.database import Database
 from relay.store.rate_cards import Scope

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from billing import credit_notes, verifying
-from billing.verifying import Difference
+from billing.statements import credit_notes, verifying
+from billing.statements.verifying import Difference
 from relay.store.database import Database
 from tests.integration.billing.months import JULY, JUNE, Books, books, graduated
 

@@ -15,7 +15,8 @@ import redis
 from flask import Flask
 from sqlalchemy import func, select
 
-from billing import closing, statements
+from billing import statements
+from billing.statements import closing
 from relay.outbox import Outbox
 from relay.queues import BILLING
 from relay.settings import Settings

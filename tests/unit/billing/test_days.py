@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing import ranges
-from billing.days import Stretch, beginning, cut, zone_of
+from billing.reports import ranges
+from billing.reports.days import Stretch, beginning, cut, zone_of
 from relay.errors import BadRequest
 
 QUARTER = timedelta(minutes=15)

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 import pytest
 
-from billing.sheets import Cell, written
+from billing.reports.sheets import Cell, written
 
 
 @pytest.mark.parametrize(

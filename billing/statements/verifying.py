@@ -15,15 +15,14 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, RowMapping, select, text
 
-from billing import period_rows, settlement
 from billing.assessment import card_of
-from billing.closing import made_body
 from billing.cost import cost
 from billing.entries import Entry, charged
 from billing.money import ARITHMETIC, BillingError
-from billing.period_rows import ROWS
-from billing.statement_body import CREDIT_NOTE, Heading, canonical, sha256
-from billing.statements import CLOSED
+from billing.statements import CLOSED, period_rows, settlement
+from billing.statements.body import CREDIT_NOTE, Heading, canonical, sha256
+from billing.statements.closing import made_body
+from billing.statements.period_rows import ROWS
 from relay.store import accounts, rate_cards
 from relay.store.rate_cards import Cards, RateCardRow
 from relay.store.tables import credit_notes, statements

@@ -10,11 +10,11 @@ from datetime import date
 from decimal import Decimal
 from typing import Any, Final
 
-from billing import periods, settlement
+from billing import periods
 from billing.cost import MARKUP
-from billing.sheets import Cell, written
-from billing.statement_body import CORRECTION, Json
-from billing.statements import State, Statement
+from billing.reports.sheets import Cell, written
+from billing.statements import State, Statement, settlement
+from billing.statements.body import CORRECTION, Json
 from relay.store.shown import moment
 
 # FinOps Open Cost and Usage Specification 1.x; what it has no column for begins with `x_`, as it asks.

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import msgspec
 
-from billing import settlement
 from billing.cost import CONNECT_FEE, MARKUP, MAXIMUM, MINIMUM
 from billing.money import ARITHMETIC, ZERO, format_price, minor_unit, round_money, summed
-from billing.period_rows import AdjustmentRow, Digest, LineRow
+from billing.statements import settlement
+from billing.statements.period_rows import AdjustmentRow, Digest, LineRow
 
 VERSION: Final = 1
 TAX: Final = "not included: all amounts are net of tax"

@@ -8,8 +8,8 @@ from decimal import Decimal
 from typing import Any, Final
 
 from billing.money import ARITHMETIC, round_money
-from billing.ranges import Range
 from billing.reports import Group, Usage
+from billing.reports.ranges import Range
 from billing.usage import Sums
 
 Shown = dict[str, Any]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Final
 
-from billing.days import Stretch, Unit, beginning, cut, zone_of
+from billing.reports.days import Stretch, Unit, beginning, cut, zone_of
 from relay.errors import BadRequest
 
 MOST_PERIODS: Final = 400

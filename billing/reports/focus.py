@@ -15,8 +15,8 @@ from billing.cost import CONNECT_FEE, MARKUP, MAXIMUM, MINIMUM, USAGE
 from billing.money import ARITHMETIC, ZERO, round_money
 from billing.rates import COMPONENTS
 from billing.reports import Group
-from billing.sheets import Cell, written
-from billing.shown import billed_minutes
+from billing.reports.sheets import Cell, written
+from billing.reports.shown import billed_minutes
 from relay.store.charges import Charge
 
 _COLUMNS: Final = (

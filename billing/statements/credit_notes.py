@@ -15,10 +15,10 @@ from sqlalchemy import Connection, func, select
 
 from billing import periods, posting
 from billing.money import ARITHMETIC, BillingError, minor_unit, round_money, to_money
-from billing.numbering import next_number
-from billing.period_rows import PROVIDER
-from billing.statement_body import CREDIT_NOTE
 from billing.statements import CLOSED
+from billing.statements.body import CREDIT_NOTE
+from billing.statements.numbering import next_number
+from billing.statements.period_rows import PROVIDER
 from relay.errors import Conflict, NotFound
 from relay.store import audit
 from relay.store.database import Database

@@ -19,8 +19,8 @@ from billing import periods, posting
 from billing.assessment import card_of
 from billing.cost import USAGE
 from billing.money import ARITHMETIC, ZERO, round_money, shown
-from billing.period_rows import PROVIDER
 from billing.rates import COMPONENTS, RateCard
+from billing.statements.period_rows import PROVIDER
 from relay.store.accounts import Account
 from relay.store.rate_cards import Cards, RateCardRow
 

@@ -14,10 +14,11 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, RowMapping, func, select
 
-from billing import period_rows, periods, settlement
-from billing.period_rows import AdjustmentRow
-from billing.settlement import Adjustment
-from billing.statement_body import Heading, body
+from billing import periods
+from billing.statements import period_rows, settlement
+from billing.statements.body import Heading, body
+from billing.statements.period_rows import AdjustmentRow
+from billing.statements.settlement import Adjustment
 from relay.errors import NotFound
 from relay.store import accounts, rate_cards
 from relay.store.accounts import Account
@@ -40,7 +41,7 @@ class State(StrEnum):
 class Statement:
     """An account's month.
 
-    `body` is as billing.statement_body makes it; `sha256` (hex) is of its canonical form, None until it is closed.
+    `body` is as billing.statements.body makes it; `sha256` (hex) is of its canonical form, None until it is closed.
     `number` is None while it is not closed, and for a closed month in which nothing was charged. `as_of` is when it
     was made.
     """

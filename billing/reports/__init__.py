@@ -15,8 +15,8 @@ from typing import Final, Literal, NamedTuple
 
 from sqlalchemy import Connection, RowMapping, text
 
-from billing.days import Stretch
-from billing.ranges import Range
+from billing.reports.days import Stretch
+from billing.reports.ranges import Range
 from billing.usage import Sums
 
 Dimension = Literal["day", "month", "tag", "template", "provider", "status", "model"]

@@ -15,9 +15,10 @@ from typing import Final
 
 from sqlalchemy import Connection, func, select
 
-from billing import period_rows, periods, settlement, statements
-from billing.numbering import next_number
-from billing.statement_body import Heading, Json, body, canonical, sha256
+from billing import periods, statements
+from billing.statements import period_rows, settlement
+from billing.statements.body import Heading, Json, body, canonical, sha256
+from billing.statements.numbering import next_number
 from relay.errors import Conflict
 from relay.store import accounts as account_rows
 from relay.store import audit, notices, rate_cards
