@@ -6,13 +6,13 @@ first. A corrected duration posts a reversal of what was charged and a new charg
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from billing import month_prices
 from billing.cost import Charge, cost
@@ -54,8 +54,7 @@ _AHEAD_MS: Final = 24 * 3_600_000
 _OTHER_UNIT_MS: Final = 10 * 365 * 24 * 3_600_000
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Authority:
+class Authority(msgspec.Struct, frozen=True, order=True):
     """How much a terminal event's word counts.
 
     Rated before unrated; then the worth of its proof (relay.calls.TRUST_...), so that no account outdoes by its own
@@ -68,16 +67,14 @@ class Authority:
     accepted_at_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Posted:
+class Posted(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a session's bill: by which event's word, and the rows of its newest charge, if it has one."""
 
     authority: Authority
     charge: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Assessment:
+class Assessment(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be written: ledger rows, and the session as it now stands.
 
     `charge` None with a `reason` is a session that cannot be rated; `is_news` False means that what is there stays.
@@ -222,7 +219,7 @@ def _believed(ending: Ending, accepted_at_ms: int) -> Ending:
     """
     if ending.started_at_ms is None or _EARLIEST_MS <= ending.started_at_ms <= accepted_at_ms + _OTHER_UNIT_MS:
         return ending
-    return msgspec.structs.replace(ending, started_at_ms=None, ended_at_ms=None)
+    return replace(ending, started_at_ms=None, ended_at_ms=None)
 
 
 def _may_be(moment_ms: int | None, accepted_at_ms: int) -> bool:

@@ -10,9 +10,11 @@ rounded amounts of the lines add up to the charge.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Final
+
+import msgspec
+from msgspec.structs import replace
 
 from billing.money import (
     ARITHMETIC,
@@ -41,8 +43,7 @@ MAXIMUM: Final = "maximum"
 MARKUP: Final = "markup"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """One thing that is paid for.
 
     kind        usage, a component's name, connect_fee, minimum, maximum or markup
@@ -59,8 +60,7 @@ class Line:
     amount: Decimal = ZERO
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(msgspec.Struct, frozen=True):
     """What one call costs.
 
     billed_seconds  what is paid for, after free seconds and increments

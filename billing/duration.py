@@ -12,6 +12,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
+
 from billing.money import ARITHMETIC, ZERO, parse_number
 from relay.calls import Ending
 
@@ -39,8 +41,7 @@ class UnratedReason(StrEnum):
     PROVIDER_COST_MISSING = "provider_cost_missing"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Duration:
+class Duration(msgspec.Struct, frozen=True, kw_only=True):
     """What a call is billed by, and where it came from.
 
     `seconds` is zero or more. `provider_seconds` is the provider's own figure and `elapsed_seconds` is end - start;

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Final, Literal
+
+import msgspec
+from msgspec.structs import replace
 
 from billing.cost import USAGE, Charge, Line
 from billing.money import ARITHMETIC, ZERO
@@ -19,8 +21,7 @@ _SECONDS_PER_MINUTE: Final = Decimal(60)
 _QUANTUM: Final = Decimal((0, (1,), -20))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """One row for the ledger, with all that its amount follows from.
 
     sequence        charges of a conversation are numbered on, row by row; a reversal has its charge's number

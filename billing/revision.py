@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
+
+from msgspec.structs import replace
 
 from billing.assessment import Assessment, Posted, card_for, known_cost, rate, unrated
 from billing.bills import Session
