@@ -31,10 +31,10 @@ _LEDGER = f"""
 _SESSIONS = f"""
     INSERT INTO sessions (account_id, id, provider, conversation_id, template_id, status, started_at, ended_at,
         duration_seconds, billed_seconds, currency, cost, rate_card_id, charge_sequence, terminal_rank, terminal_trust,
-        terminal_ms, created_at, completed_at, tag, rated_at)
+        terminal_ms, created_at, completed_at, tag, own_key, rated_at)
     SELECT :account, n, provider, 'conv_' || n, template, status, at, at + seconds * interval '1 second', seconds,
         seconds, 'USD', round(seconds / 600.0, 6), :card, 1, 2, 2, extract(epoch FROM at) * 1000, at,
-        at + seconds * interval '1 second', 'tag_' || template, at
+        at + seconds * interval '1 second', 'tag_' || template, false, at
     FROM ({_SHAPE}) calls
 """
 # The sums of the ledger's rows, by the same shape.

@@ -20,7 +20,7 @@ from billing.duration import Duration, Unrated, UnratedReason, billable_duration
 from billing.entries import Entry, charged, reversed_by
 from billing.money import parse_number, round_money
 from billing.rates import RateCard
-from relay.calls import TRUST_KEY, Ending, Facts
+from relay.calls import TRUST_KEY, TRUST_PROVIDER, Ending, Facts
 from relay.store.rate_cards import Cards, RateCardRow
 from relay.store.terms import Limit, Terms
 
@@ -57,21 +57,32 @@ _OTHER_UNIT_MS: Final = 10 * 365 * 24 * 3_600_000
 class Authority(msgspec.Struct, frozen=True, order=True):
     """How much a terminal event's word counts.
 
-    Rated before unrated; then the worth of its proof (relay.calls.TRUST_...), so that no account outdoes by its own
-    signature what a provider told us; then its rank, then the later acceptance.
+    A provider's before anything that an account may sign itself, also where the provider's cannot be charged: somebody
+    has to look then, and no account says instead what it owes. Among equals rated before unrated; then the worth of the
+    proof (relay.calls.TRUST_...), then the event's rank, then the later acceptance.
     """
 
+    is_providers: bool
     rated: bool
     trust: int
     rank: int
     accepted_at_ms: int
 
+    @classmethod
+    def of(cls, *, rated: bool, trust: int, rank: int, accepted_at_ms: int) -> Authority:
+        """Of an event by its proof."""
+        return cls(trust >= TRUST_PROVIDER, rated, trust, rank, accepted_at_ms)
+
 
 class Posted(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of a session's bill: by which event's word, and the rows of its newest charge, if it has one."""
+    """What is known of a session's bill: by which event's word, and the rows of its newest charge, if one stands.
+
+    `last` is the number of the last charge row that there ever was.
+    """
 
     authority: Authority
     charge: tuple[Entry, ...]
+    last: int = 0
 
 
 class Assessment(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,11 +133,17 @@ def assess(
     rated_at = begun_at or _moment(occurred_at_ms) or at(facts.accepted_at_ms)
     duration = billable_duration(ending, provider=facts.call.provider, max_seconds=_longest(limit, rated_at))
     card = card_for(cards, rated_at, terms)
-    provider_cost = known_cost(ending.provider_cost_usd)
+    # What a customer's own program says that its provider asks is no base of a price.
+    provider_cost = known_cost(ending.provider_cost_usd) if facts.trust > TRUST_KEY else None
     waived = OWN_KEY if terms.own_key else waived
     is_free = _is_free(ending)
     reason = None if is_free else unrated(duration, card, provider_cost, is_waived=waived is not None)
-    authority = Authority(reason is None and not is_free, facts.trust, _rank(facts), facts.accepted_at_ms)
+    authority = Authority.of(
+        rated=reason is None and not is_free,
+        trust=facts.trust,
+        rank=_rank(facts),
+        accepted_at_ms=facts.accepted_at_ms,
+    )
     if posted is not None and posted.authority >= authority:
         return Assessment(is_news=False, authority=posted.authority)
     told = Assessment(
@@ -138,10 +155,12 @@ def assess(
         rated_at=rated_at,
         is_mismatch=isinstance(duration, Duration) and duration.mismatch,
     )
-    if is_free or isinstance(duration, Unrated):
-        return told
-    if reason is not None or card is None:
-        return replace(told, duration_seconds=duration.seconds)
+    if is_free or reason is not None or isinstance(duration, Unrated) or card is None:
+        seconds = None if is_free or isinstance(duration, Unrated) else duration.seconds
+        taken_back = (
+            () if posted is None else reversed_by(posted.charge, f"the provider's word is {reason or 'failed'}")
+        )
+        return replace(told, duration_seconds=seconds, entries=taken_back)
     charge, entries = rate(
         duration.seconds,
         card,
@@ -149,7 +168,7 @@ def assess(
         rated_at=rated_at,
         provider_cost_usd=provider_cost,
         waived=waived,
-        posted=() if posted is None else posted.charge,
+        posted=posted,
         why="a more authoritative event gave other facts",
     )
     return replace(told, entries=entries, charge=charge, duration_seconds=duration.seconds, rate_card_id=card.id)
@@ -169,7 +188,7 @@ def rate(
     rated_at: datetime,
     provider_cost_usd: Decimal | None,
     waived: str | None,
-    posted: tuple[Entry, ...],
+    posted: Posted | None,
     why: str,
 ) -> tuple[Charge, tuple[Entry, ...]]:
     """What a call costs by this card, and the rows that make the ledger say so.
@@ -178,22 +197,22 @@ def rate(
     BillingError where the card needs the provider's cost and there is none.
     """
     charge = cost(seconds, card_of(card), provider_cost=provider_cost_usd, waived=waived)
-    after = posted[-1].sequence if posted else 0
+    standing = () if posted is None else posted.charge
     entries = charged(
         charge,
         card=card,
-        after=after,
+        after=0 if posted is None else max([posted.last, *(entry.sequence for entry in standing)]),
         started_at=rated_at,
         duration_seconds=seconds,
         provider_cost_usd=provider_cost_usd if card.markup is not None else None,
         template_id=terms.template_id,
         tag=terms.tag,
     )
-    if not posted:
+    if not standing:
         return charge, entries
-    if _inputs(posted[0]) == _inputs(entries[0]):
+    if _inputs(standing[0]) == _inputs(entries[0]):
         return charge, ()
-    return charge, (*reversed_by(posted, why), *entries)
+    return charge, (*reversed_by(standing, why), *entries)
 
 
 def _rank(facts: Facts) -> int:

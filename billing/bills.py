@@ -11,7 +11,7 @@ from billing.assessment import OWN_KEY, Assessment, Posted, at
 from billing.entries import Entry
 from billing.money import ZERO, parse_number
 from billing.usage import Counted, Key, Sums, quarter_of
-from relay.calls import CallEvent, Facts, unnamed_conversation
+from relay.calls import TRUST_KEY, CallEvent, Facts, unnamed_conversation
 from relay.store.terms import Terms
 
 # Powers of ten that providers' amounts are between: dollars, cents and credits.
@@ -68,7 +68,12 @@ class Session:
     @property
     def waiver(self) -> str | None:
         """Why nothing is charged for it; None if it is charged."""
-        return OWN_KEY if self.own_key else self.waived_reason
+        return OWN_KEY if self.own_key else self.operators_waiver
+
+    @property
+    def operators_waiver(self) -> str | None:
+        """Why an operator charges nothing for it: whose key a call ran on is found out anew each time."""
+        return None if self.waived_reason == OWN_KEY else self.waived_reason
 
     def counted(self) -> Counted | None:
         """Its part of the usage; None until its end was told. A session that is not live is in no sum."""
@@ -98,9 +103,13 @@ class Session:
         self.template_id, self.pinned_card_id = terms.template_id, terms.pinned_card_id
         self.tag, self.own_key = terms.tag, terms.own_key
 
-    def meet(self, agent_id: str | None) -> None:
-        """Hear which agent held the call: another one than it was begun with did not run on the account's own key."""
-        if self.own_key and agent_id is not None and self.agent_id not in (None, agent_id):
+    def meet(self, agent_id: str | None, *, is_operators: bool) -> None:
+        """Hear which agent held the call: one on the operator's key, or another one than it was begun with on its own.
+
+        Neither ran on the account's own key.
+        """
+        is_another = agent_id is not None and self.agent_id not in (None, agent_id)
+        if is_operators or is_another:
             self.own_key = False
 
     def name(self, conversation_id: str) -> None:
@@ -141,7 +150,8 @@ class Bill:
     def take(self, facts: Facts, assessment: Assessment) -> None:
         """Note what an event says of the call, and of the bill if it is news."""
         session, call, ending = self.session, facts.call, facts.call.ending
-        session.agent_id = call.agent_id or session.agent_id
+        if session.agent_id is None or facts.trust > TRUST_KEY:
+            session.agent_id = call.agent_id or session.agent_id
         # Whoever has a say in the bill has one in these; the others fill what is missing.
         is_news = assessment.is_news
         if ending is not None:
@@ -183,9 +193,11 @@ class Bill:
         if newest:
             session.charge_sequence = newest[-1].sequence
             session.charge_lines = len(newest)
+        elif assessment.entries:
+            session.charge_lines = 0  # taken back, and nothing in its place
         self.entries += assessment.entries
-        charged = newest or (self.posted.charge if self.posted else ())
-        self.posted = Posted(authority=assessment.authority, charge=charged)
+        stands = newest or (() if assessment.entries or self.posted is None else self.posted.charge)
+        self.posted = Posted(authority=assessment.authority, charge=stands, last=session.charge_sequence)
 
 
 def _kept(told: str | None) -> str | None:

@@ -33,6 +33,7 @@ from billing.rates import RateCard
 _MAX_SECONDS: Final = 10**9
 _SECONDS_PER_MINUTE: Final = Decimal(60)
 _ONE: Final = Decimal(1)
+_MINUS_ONE: Final = Decimal(-1)
 # A provider that asks as much for one call counts in other units.
 _MAX_PROVIDER_COST: Final = Decimal(100_000_000)
 
@@ -47,8 +48,9 @@ class Line(msgspec.Struct, frozen=True):
     """One thing that is paid for.
 
     kind        usage, a component's name, connect_fee, minimum, maximum or markup
-    quantity    minutes of usage and of components; US dollars of the provider for markup; else 1
-    unit_price  of one of these; below zero for `maximum`, which takes away
+    quantity    minutes of usage and of components; US dollars of the provider for markup; units of the card's currency
+                for `minimum` and `maximum`, which are quotients that never end, as no price may be; else 1
+    unit_price  of one of these; -1 for `maximum`, which takes away
     exact       quantity x unit price; a quotient that never ends is kept to 50 digits
     amount      rounded so that the lines add up to the charge
     """
@@ -127,12 +129,12 @@ def _cost(
     if card.min_charge is not None and exact < card.min_charge:
         missing = ARITHMETIC.subtract(card.min_charge, exact)
         exact = card.min_charge
-        lines.append(Line(MINIMUM, _ONE, missing, missing))
+        lines.append(Line(MINIMUM, missing, _ONE, missing))
         steps.append(f"raised to the minimum charge of {_fee(exact, card)}")
     if card.max_charge is not None and exact > card.max_charge:
-        excess = ARITHMETIC.subtract(card.max_charge, exact)
+        excess = ARITHMETIC.subtract(exact, card.max_charge)
         exact = card.max_charge
-        lines.append(Line(MAXIMUM, _ONE, excess, excess))
+        lines.append(Line(MAXIMUM, excess, _MINUS_ONE, ARITHMETIC.minus(excess)))
         steps.append(f"lowered to the maximum charge of {_fee(exact, card)}")
     amount = round_money(exact, decimals=card.decimals, rounding=card.rounding)
     steps.append(f"rounded {card.rounding.replace('_', ' ')} to {card.decimals} decimals: {amount:f}")

@@ -91,6 +91,12 @@ def billable_duration(ending: Ending, *, provider: str, max_seconds: int | None 
     return Duration(seconds=seconds, provider_seconds=own, elapsed_seconds=elapsed, mismatch=_differ(own, elapsed))
 
 
+def longest_seconds(provider: str) -> int:
+    """How long calls of this provider may last: 24 h, at Agora 72 h and 300 s."""
+    limit = LIMITS_SECONDS.get(provider)
+    return LONGEST_SECONDS if limit is None else limit + SLACK_SECONDS
+
+
 def _whole_milliseconds(seconds: Decimal) -> Decimal:
     rounded = seconds.quantize(_MILLISECOND, ROUND_CEILING, ARITHMETIC)
     return seconds if seconds == rounded else rounded
@@ -103,8 +109,7 @@ def _elapsed_seconds(ending: Ending) -> Decimal | None:
 
 
 def _longest(provider: str, max_seconds: int | None) -> int:
-    limit = LIMITS_SECONDS.get(provider)
-    longest = LONGEST_SECONDS if limit is None else limit + SLACK_SECONDS
+    longest = longest_seconds(provider)
     return longest if max_seconds is None else min(longest, max_seconds + SLACK_SECONDS)
 
 

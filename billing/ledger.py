@@ -13,9 +13,9 @@ from billing import matching, periods, posting
 from billing.assessment import Assessment, assess
 from billing.bills import Bill, Session
 from billing.revision import revised
-from relay.calls import Facts
-from relay.store import rate_cards
-from relay.store.terms import Offered, Terms, of_templates
+from relay.calls import DERIVED_SESSION_BASE, TRUST_PROVIDER, Facts
+from relay.store import rate_cards, terms
+from relay.store.terms import AgentKey, Offered, Terms, of_templates
 
 _NOTHING: Final[Mapping[str, Terms]] = MappingProxyType({})
 _NONE: Final = Offered()
@@ -53,17 +53,17 @@ def charge(
             bill.session.have_terms(remembered[facts.event_id])
     offers = _offers(connection, pairs)
     late = _learn_templates(pairs, offers)
+    _know_agents(connection, pairs, offers)
     rated: list[Rated] = []
     for facts, bill in pairs:
         session = bill.session
-        session.meet(facts.call.agent_id)
         assessment = assess(
             facts,
             cards[facts.account_id],
             bill.posted,
             terms=session.terms,
             limit=offers.get((session.account_id, session.template_id or 0), _NONE).limit,
-            waived=session.waived_reason,
+            waived=session.operators_waiver,
         )
         rated.append(Rated(facts, assessment, session))
         bill.take(facts, assessment)
@@ -77,7 +77,7 @@ def charge(
     return rated
 
 
-def _offers(connection: Connection, pairs: Sequence[tuple[Facts, Bill]]) -> Mapping[tuple[str, int], Offered]:
+def _offers(connection: Connection, pairs: Sequence[tuple[Facts, Bill]]) -> dict[tuple[str, int], Offered]:
     """The terms of all templates that these events or their sessions name."""
     named = {bill.session.template_id or facts.template_id for facts, bill in pairs}
     return of_templates(connection, {template_id for template_id in named if template_id is not None})
@@ -98,3 +98,44 @@ def _learn_templates(pairs: Sequence[tuple[Facts, Bill]], offers: Mapping[tuple[
             if bill.posted is not None:
                 late.append(bill)
     return late
+
+
+def _know_agents(
+    connection: Connection, pairs: Sequence[tuple[Facts, Bill]], offers: dict[tuple[str, int], Offered]
+) -> None:
+    """The agent that held a call decides what its session's template and key can not: customers name sessions.
+
+    Where a provider tells of a call by another agent than the template's, the terms are those of the agent's own
+    template, or none. A call by an agent in the operator's workspace did not run on a key of the account's own.
+    """
+    asked = {
+        _agent_of(facts): facts for facts, bill in pairs if _is_another(facts, bill, offers) or bill.session.own_key
+    }
+    if not asked:
+        return
+    owners = terms.owners(connection, list(asked))
+    unknown = {template_id for key, template_id in owners.items() if (key[0], template_id) not in offers}
+    offers |= of_templates(connection, unknown)
+    for facts, bill in pairs:
+        if _is_another(facts, bill, offers):
+            owner = owners.get(_agent_of(facts))
+            bill.session.have_terms(offers[facts.account_id, owner].terms if owner is not None else Terms())
+    of_operator = terms.on_the_operators_key(connection, list(asked))
+    for facts, bill in pairs:
+        bill.session.meet(facts.call.agent_id, is_operators=_agent_of(facts) in of_operator)
+
+
+def _is_another(facts: Facts, bill: Bill, offers: Mapping[tuple[str, int], Offered]) -> bool:
+    """Whether a provider names another agent than the session's template has, and had when the session was begun."""
+    session, agent_id = bill.session, facts.call.agent_id
+    if facts.trust < TRUST_PROVIDER or agent_id is None or session.template_id is None:
+        return False
+    if bill.posted is not None and bill.posted.authority.is_providers:
+        return False
+    begun_with = session.agent_id if session.id < DERIVED_SESSION_BASE else None
+    known = offers.get((session.account_id, session.template_id), _NONE).agent_id
+    return known is not None and agent_id not in (known, begun_with)
+
+
+def _agent_of(facts: Facts) -> AgentKey:
+    return facts.account_id, facts.call.provider, facts.call.agent_id or ""

@@ -166,8 +166,10 @@ def _bill(rows: Sequence[RowMapping]) -> Bill:
         # NULL is of a version that knew of no trust. What it charged is taken back for nothing less than a provider's
         # word.
         trust = TRUST_PROVIDER if session.terminal_trust is None else session.terminal_trust
-        rank = session.terminal_rank or 0
-        posted = Posted(authority=Authority(bool(charge), trust, rank, session.terminal_ms), charge=charge)
+        authority = Authority.of(
+            rated=bool(charge), trust=trust, rank=session.terminal_rank or 0, accepted_at_ms=session.terminal_ms
+        )
+        posted = Posted(authority=authority, charge=charge, last=session.charge_sequence)
     return Bill(session, posted, session.counted(), is_new=False, entries=[])
 
 

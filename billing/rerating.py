@@ -8,7 +8,7 @@ comes to the same, and posts nothing more.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -19,8 +19,10 @@ from sqlalchemy import Connection, RowMapping, select, tuple_
 from billing import matching, periods, posting
 from billing.assessment import Assessment
 from billing.bills import Bill, Session
+from billing.entries import Entry
 from billing.money import ARITHMETIC, ZERO
 from billing.revision import revised
+from billing.statements.consequences import Minutes
 from relay.errors import BadRequest, NotFound
 from relay.store import audit, rate_cards
 from relay.store.database import Database
@@ -57,7 +59,10 @@ class Change:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What becomes of one session. `refused` says why it cannot be rated so, and stays as it is."""
+    """What becomes of one session, and the rows that do it.
+
+    `refused` says why it cannot be rated so, and stays as it is.
+    """
 
     session_id: int
     conversation_id: str
@@ -67,6 +72,7 @@ class Difference:
     old_card_id: str | None
     new_card_id: str | None
     currency: str
+    entries: tuple[Entry, ...] = ()
     refused: str | None = None
 
     @property
@@ -77,13 +83,17 @@ class Difference:
 
 @dataclass(slots=True)
 class Totals:
-    """What was looked at, what changes, what cannot, and how much it was and will be."""
+    """What was looked at, what changes, what cannot, and how much it was and will be, call by call.
+
+    What `minutes` make of the prices of their months comes on top: billing.statements.consequences knows how much.
+    """
 
     sessions: int = 0
     changed: int = 0
     refused: int = 0
     old_amount: Decimal = ZERO
     new_amount: Decimal = ZERO
+    minutes: Minutes = field(default_factory=Minutes)
 
     @property
     def difference(self) -> Decimal:
@@ -99,6 +109,7 @@ class Totals:
             self.refused += 1
             return
         self.changed += 1
+        self.minutes.add(difference.entries)
         self.old_amount = ARITHMETIC.add(self.old_amount, difference.old_amount)
         self.new_amount = ARITHMETIC.add(self.new_amount, difference.new_amount)
 
@@ -128,6 +139,7 @@ def replan(bill: Bill, change: Change, cards: Cards) -> tuple[Difference | None,
         old_card_id=before.rate_card_id,
         new_card_id=assessment.rate_card_id or before.rate_card_id,
         currency=session.currency,
+        entries=() if charge is None else assessment.entries,
         refused=assessment.reason,
     )
     return difference, None if charge is None else assessment

@@ -43,10 +43,12 @@ def open_session(
     text_only: bool = False,
     session_id: int | None = None,
     own_key: bool | None = None,
+    key_taken: bool = True,
 ) -> Session:
     """Make a session of the API, with what is held back for it. Every session that the API makes is made here.
 
-    `own_key` says whether the call will run on a key of the account's own; None: by whether it has stored one.
+    `own_key` says whether the call will run on a key of the account's own; None: by whether it has stored one. With
+    `key_taken` False the session does not say so until its provider has taken that key: relay.store.sessions.begun.
 
     The account's hard limits stay locked until the transaction ends: whoever begins a session at the same time waits,
     and counts with this one. Raises BudgetExceeded.
@@ -62,7 +64,7 @@ def open_session(
         metadata=metadata,
         text_only=text_only,
         session_id=session_id,
-        own_key=own_key,
+        own_key=own_key and key_taken,
         reserved=reserved,
     )
 

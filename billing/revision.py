@@ -36,7 +36,7 @@ def revised(session: Session, posted: Posted, cards: Cards, *, why: str, seconds
         rated_at=session.rated_at,
         provider_cost_usd=provider_cost,
         waived=session.waiver,
-        posted=posted.charge,
+        posted=posted,
         why=why,
     )
     authority = replace(posted.authority, rated=True)

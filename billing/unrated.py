@@ -14,7 +14,8 @@ from sqlalchemy import Connection, RowMapping, Select, func, select, tuple_
 
 from billing import matching, periods, posting
 from billing.bills import Bill
-from billing.duration import LIMITS_SECONDS, LONGEST_SECONDS, SLACK_SECONDS, UnratedReason
+from billing.duration import UnratedReason, longest_seconds
+from billing.entries import Entry
 from billing.money import parse_number, round_money
 from billing.revision import revised
 from relay.calls import TRUST_PROVIDER
@@ -25,8 +26,11 @@ from relay.store.tables import sessions
 
 _PAGE: Final = 256
 _MOST_REASON: Final = 200
-_MOST_SECONDS: Final = max(LONGEST_SECONDS, *LIMITS_SECONDS.values()) + SLACK_SECONDS
 _DECIMALS: Final = 3
+# Before it is rounded; how long a call may last, its provider says.
+_MOST_SECONDS: Final = 10**9
+# Below that of every event (billing.assessment): whatever the provider says later is news.
+_STATED_RANK: Final = 0
 # What time, a new card or another event may have put right. The others need somebody to say how long the call was.
 _CURABLE: Final = (UnratedReason.NO_RATE_CARD, UnratedReason.PROVIDER_COST_MISSING, UnratedReason.CURRENCY_MISMATCH)
 
@@ -100,9 +104,10 @@ def state_duration(
 ) -> Bill:
     """Charge a session by the duration that somebody says it had, who looked it up; both are in the audit trail.
 
-    What is stated outweighs what the account itself may sign, and yields to the provider's own later word. Raises
-    BadRequest for the seconds or the reason, NotFound, and Conflict: `session_not_unrated`, or `session_unratable` when
-    it has no rate card, or no provider's cost, either.
+    What is stated outweighs what the account itself may sign, and yields to any later word of the provider. Until then
+    it may be stated again; the same once more changes nothing. Raises BadRequest for the reason, and for seconds beyond
+    what a call of its provider may last, NotFound, and Conflict: `session_not_unrated`, or `session_unratable` when it
+    has no rate card, or no provider's cost, either.
     """
     stated = _checked(seconds)
     if not reason.strip() or len(reason) > _MOST_REASON or not reason.isprintable():
@@ -119,17 +124,22 @@ def _state(database: Database, key: tuple[str, int], seconds: Decimal, reason: s
             raise NotFound("this account has no session by this id")
         (bill,) = found
         session, posted = bill.session, bill.posted
-        if posted is None or session.unrated_reason is None:
+        is_stated = session.terminal_rank == _STATED_RANK
+        if posted is None or (session.unrated_reason is None and not is_stated):
             raise Conflict("this session is not unrated", code="session_not_unrated")
+        if seconds > longest_seconds(session.provider):
+            most = f"{longest_seconds(session.provider):,}"
+            raise BadRequest(f"no call of {session.provider} lasts longer than {most} s", field="seconds")
         cards = rate_cards.of_accounts(connection, [account_id])[account_id]
         assessment = revised(session, posted, cards, why="a duration was stated", seconds=seconds)
         if assessment.reason is not None:
             raise Conflict(f"this session cannot be rated: {assessment.reason}", code="session_unratable")
-        was = session.unrated_reason
-        session.terminal_trust = TRUST_PROVIDER
-        first, *others = assessment.entries
+        if not assessment.entries:
+            return bill
+        before = {"unratedReason": session.unrated_reason, "durationSeconds": _text(session.duration_seconds)}
+        session.terminal_trust, session.terminal_rank = TRUST_PROVIDER, _STATED_RANK
         said = f"{seconds:f} s as stated by {actor}: {reason}"
-        bill.rate(replace(assessment, entries=(replace(first, steps=(said, *first.steps)), *others)))
+        bill.rate(replace(assessment, entries=tuple(_with_step(one, said) for one in assessment.entries)))
         posting.post(connection, [bill], closed_through=closed_through)
         audit.record(
             connection,
@@ -137,10 +147,19 @@ def _state(database: Database, key: tuple[str, int], seconds: Decimal, reason: s
             actor=actor,
             action="session.rated",
             object_id=session_id,
-            before={"unratedReason": was},
-            after={"durationSeconds": f"{seconds:f}", "cost": str(session.cost), "reason": reason},
+            before=before,
+            after={"durationSeconds": _text(seconds), "cost": str(session.cost), "reason": reason},
         )
     return bill
+
+
+def _with_step(entry: Entry, said: str) -> Entry:
+    """The first row of a charge says who stated its duration; other rows have nothing to say."""
+    return replace(entry, steps=(said, *entry.steps)) if entry.kind == "charge" and entry.part == 0 else entry
+
+
+def _text(seconds: Decimal | None) -> str | None:
+    return None if seconds is None else f"{seconds:f}"
 
 
 def _rate_page(
@@ -182,8 +201,8 @@ def _curable(account_id: str | None, since: datetime | None, after: _Place | Non
 
 def _checked(seconds: str) -> Decimal:
     told = parse_number(seconds)
-    if told is None or not 0 <= told <= _MOST_SECONDS:
-        raise BadRequest(f"seconds must be a number from 0 to {_MOST_SECONDS:,}", field="seconds")
+    if told is None or not 0 <= told < _MOST_SECONDS:
+        raise BadRequest("seconds must be a number of 0 or more", field="seconds")
     if told != round_money(told, decimals=_DECIMALS):
         raise BadRequest(f"seconds may have {_DECIMALS} decimals", field="seconds")
     return told

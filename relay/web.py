@@ -7,6 +7,7 @@ from typing import Final
 import redis
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import NotFound as WerkzeugNotFound
 
 from relay import memory
 from relay.agents.clients import Clients
@@ -50,6 +51,7 @@ from relay.telemetry.exchange import Exchange
 from relay.telemetry.publisher import Publisher
 
 CANARY_WEBHOOKS: Final = "/api/convagents/webhook/"
+_NO_PATH: Final = "there is nothing at this path: look at it again, and at the form of the ids in it"
 _RESOURCES: Final = "switchhook-resources"
 # A Postgres that hangs holds its connections; whoever else wants one is told so while senders still wait.
 _POSTGRES_WAIT_SECONDS: Final = 3.0
@@ -189,5 +191,7 @@ class _HttpError(SwitchhookError):
     """An error of the HTTP layer itself: no such path, method not allowed."""
 
     def __init__(self, error: HTTPException) -> None:
-        super().__init__(error.description, code=(error.name or "error").lower().replace(" ", "_"))
+        # Werkzeug's own text is for people who type into a browser. An id of the wrong form matches no route either.
+        said = _NO_PATH if isinstance(error, WerkzeugNotFound) else error.description
+        super().__init__(said, code=(error.name or "error").lower().replace(" ", "_"))
         self.status = error.code or 500  # type: ignore[misc]

@@ -91,6 +91,7 @@ class Worker:
         self._bell = Bell(app, self.client)
         directory = Directory(self.mirror, self.ring, self.database)
         self.notices = Notices(settings, self.ring, self.database, directory, self.outbox, on_accepted=self._ring_for)
+        self._stopping = threading.Event()
         self.hosts: dict[str, Host] = {}
         if queues.RECORD in lanes:
             reader = OutcomeReader(self.client, consumer=f"{socket.gethostname()}:{os.getpid()}")
@@ -132,9 +133,14 @@ class Worker:
             self.hosts[lane].wake()
 
     def stop(self) -> None:
-        """Claim nothing more. Returns at once."""
+        """Claim nothing more, and break off what takes long. Returns at once."""
+        self._stopping.set()
         for host in self.hosts.values():
             host.stop()
+
+    def goes_on(self) -> bool:
+        """Whether nobody has asked this process to end: Celery waits for jobs that are under way."""
+        return not self._stopping.is_set()
 
     def join(self) -> None:
         """Wait until the lanes have ended; relaying first, so that its outcomes can still be recorded elsewhere."""
@@ -218,7 +224,7 @@ def _add_tasks(app: Celery, worker: Worker) -> None:
         queues.REWRITE: partial(upkeep.rewrite_append_only_file, worker.client),
         queues.FORGET: partial(upkeep.forget_charged, worker.client, worker.keep),
         queues.UNRATED: partial(books.count_unrated, worker.mirror, worker.database),
-        queues.CHECK: partial(books.check, worker.client, worker.mirror, worker.database),
+        queues.CHECK: partial(books.check, worker.client, worker.mirror, worker.database, goes_on=worker.goes_on),
         queues.LOST: partial(find_what_was_lost, worker.client, worker.database),
         queues.MIRROR: partial(upkeep.mirror_configuration, worker.mirror, worker.database),
         queues.AGENTS: partial(upkeep.sync_agents, worker.sync, worker.mirror, worker.database),
@@ -227,13 +233,13 @@ def _add_tasks(app: Celery, worker: Worker) -> None:
         queues.ABANDONED: partial(upkeep.abandon_sessions, worker.database),
         queues.EXPORTS: partial(count_exports, worker.mirror, worker.database),
         queues.NOTICES: partial(tell_accounts, worker.database, worker.notices),
-        queues.CLOSING: partial(close_months, worker.database),
+        queues.CLOSING: partial(close_months, worker.database, goes_on=worker.goes_on),
         queues.ENDPOINTS: partial(worker.provisioning.close_unused_endpoints, _UNUSED_MOST),
-        queues.RECONCILIATION: worker.reconciler.run,
+        queues.RECONCILIATION: partial(worker.reconciler.run, goes_on=worker.goes_on),
         queues.EXPIRY: partial(expiry.end_what_is_over, worker.mirror, worker.database, worker.ring),
     }
     for name, job in jobs.items():
-        app.task(name=name, Strategy=bells.STRATEGY)(_contained(name, job))
+        app.task(name=name, Strategy=bells.STRATEGY, shared=False)(_contained(name, job))
 
 
 def _contained(name: str, job: Callable[[], object]) -> Callable[[], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 import redis
 
 from billing import inspection, unrated
-from billing.inspection import Report
+from billing.inspection import Progress, Report
 from relay.connections import answered
 from relay.directory import Mirror
 from relay.directory.checked import Checked, CheckScope
@@ -18,7 +19,13 @@ from relay.store.database import Database
 from relay.telemetry import logs
 
 _EVERYTHING_EVERY: Final = timedelta(hours=24)
+# What a process that is killed meanwhile leaves behind is gone before the next hour's check.
+_BEING_CHECKED: Final = timedelta(minutes=50)
 _CHECKED: Final = keys.PREFIX + "books_checked"
+
+
+class _Stopped(Exception):
+    """The process is to end."""
 
 
 def count_unrated(mirror: Mirror, database: Database) -> int:
@@ -29,23 +36,41 @@ def count_unrated(mirror: Mirror, database: Database) -> int:
     return sum(counts.values())
 
 
-def check(client: redis.Redis, mirror: Mirror, database: Database) -> int:
+def check(
+    client: redis.Redis, mirror: Mirror, database: Database, *, goes_on: Callable[[], bool] = lambda: True
+) -> int:
     """Check what changed lately, and once a day everything; how many violations. Each kind raises an alarm.
 
-    Whether it is time is remembered in Redis, so that a restarted beat does not begin its day anew. Raises Unavailable.
+    Whether it is time is remembered in Redis, so that a restarted beat does not begin its day anew. Where `goes_on` is
+    False a check is broken off, and is made the next hour. Raises Unavailable.
     """
-    found = _told(mirror, "recent", inspection.recent(database, now=datetime.now(UTC)))
+
+    def on_page(_: Report) -> None:
+        if not goes_on():
+            raise _Stopped
+
+    found = 0
+    with suppress(_Stopped):
+        found += _told(mirror, "recent", inspection.recent(database, now=datetime.now(UTC), on_page=on_page))
+        found += _daily(client, mirror, database, on_page=on_page)
+    return found
+
+
+def _daily(client: redis.Redis, mirror: Mirror, database: Database, *, on_page: Progress) -> int:
     with answered():
-        is_time = client.set(_CHECKED, 1, nx=True, ex=_EVERYTHING_EVERY)
+        is_time = client.set(_CHECKED, 1, nx=True, ex=_BEING_CHECKED)
     if not is_time:
-        return found
+        return 0
     try:
-        return found + _told(mirror, "everything", inspection.everything(database))
+        found = _told(mirror, "everything", inspection.everything(database, on_page=on_page))
     except BaseException:
         # The next hour's tries again.
         with suppress(redis.RedisError):
             client.delete(_CHECKED)
         raise
+    with answered():
+        client.set(_CHECKED, 1, ex=_EVERYTHING_EVERY)
+    return found
 
 
 def _told(mirror: Mirror, scope: CheckScope, report: Report) -> int:

@@ -8,7 +8,7 @@ are kept in Redis for a while, whether or not it was news, so that the ledger ca
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -19,6 +19,7 @@ from relay.outbox import Claim, Outbox, Room, Settlement, Verb, charged
 from relay.outbox.charged import ChargedEvent
 from relay.outbox.outcomes import decode_facts
 from relay.queues import BILLING
+from relay.store import restored
 from relay.store.database import Database
 from relay.store.terms import Terms
 from relay.telemetry import logs, metrics
@@ -96,7 +97,8 @@ def commit(
 ) -> list[Rated]:
     """Charge events in one transaction (billing.ledger.charge), again where another process was writing the same.
 
-    With `rehearse` it is rolled back. Raises as Database does.
+    `remembered` are those that were charged before: destinations may have their rows since they were accepted. With
+    `rehearse` it is rolled back. Raises as Database does.
     """
     for _ in range(_CONFLICT_TRIES - 1):
         try:
@@ -111,11 +113,24 @@ def _committed(
 ) -> list[Rated]:
     with database.begin() as connection:
         if not rehearse:
-            return charge(connection, events, remembered=remembered)
+            rated = charge(connection, events, remembered=remembered)
+            restored.may_be_sent(connection, _first_accepted(rated, remembered))
+            return rated
         with connection.begin_nested() as rehearsal:
             rated = charge(connection, events, remembered=remembered)
             rehearsal.rollback()
         return rated
+
+
+def _first_accepted(rated: Sequence[Rated], remembered: Mapping[str, Terms]) -> dict[tuple[str, int], datetime]:
+    """Since when rows of these sessions may have been sent, as far as their events were charged before."""
+    found: dict[tuple[str, int], datetime] = {}
+    for one in rated:
+        if one.facts.event_id in remembered:
+            key = (one.facts.account_id, one.session.id)
+            at = datetime.fromtimestamp(one.facts.accepted_at_ms / 1000, UTC)
+            found[key] = min(at, found.get(key, at))
+    return found
 
 
 def _facts(claim: Claim) -> Facts:

@@ -85,7 +85,7 @@ class Prepared(NamedTuple):
 def prepare(client: redis.Redis, database: Database, mirror: Mirror, *, since: datetime) -> Prepared:
     """Have Postgres hand out no id again that was used, and the mirror take what Postgres has. Safe to repeat.
 
-    Raises Unavailable and what Database raises.
+    What waited to be exported at the backup may have been sent since. Raises Unavailable and what Database raises.
     """
     used = used_ids(client)
     for batch in charged.read(client, since_ms=_since_ms(since)):
@@ -94,6 +94,7 @@ def prepare(client: redis.Redis, database: Database, mirror: Mirror, *, since: d
             used = used.or_larger(session_id, event.template_id or 0)
     with database.begin() as connection:
         restored.use_up_to(connection, session_id=used.session_id, template_id=used.template_id)
+        restored.waited(connection, backup=since)
     return Prepared(mirror.overtake(database), used)
 
 

@@ -40,11 +40,9 @@ CHARGE_COLUMNS: Final = (*_COLUMNS, "x_ChargeId", "x_Kind", "x_Line", "x_Referen
 _CORRECTION: Final = "Correction"
 _MINUTES: Final = "Minutes"
 _SECONDS: Final = "Seconds"
-_UNITS: Final = (
-    dict.fromkeys((USAGE, *COMPONENTS), _MINUTES)
-    | dict.fromkeys((CONNECT_FEE, MINIMUM, MAXIMUM), "Calls")
-    | {MARKUP: "USD"}
-)
+_UNITS: Final = dict.fromkeys((USAGE, *COMPONENTS), _MINUTES) | {CONNECT_FEE: "Calls", MARKUP: "USD"}
+# What is missing or too much is counted in the currency itself.
+_IN_CURRENCY: Final = (MINIMUM, MAXIMUM)
 # Of month prices and credit notes, which are minutes, packages, or one sum.
 _OTHER_UNIT: Final = "Units"
 
@@ -100,7 +98,7 @@ def _charge_row(charge: Charge) -> tuple[Cell, ...]:
         _moment(ends),
         _plain(Decimal(repr(charge.duration_seconds))) if is_first else None,
         _plain(charge.quantity),
-        _UNITS.get(charge.line, _OTHER_UNIT),
+        charge.currency if charge.line in _IN_CURRENCY else _UNITS.get(charge.line, _OTHER_UNIT),
         _list_price(charge, listed),
         listed,
         charge.amount,

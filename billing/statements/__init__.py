@@ -5,6 +5,7 @@ Until a month is closed its statement is made anew each time, with what the mont
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -107,8 +108,9 @@ def draft_ends(month: date) -> datetime:
     return periods.begins(periods.next_month(month)) + DRAFT
 
 
-def provisional_row(one: Adjustment) -> AdjustmentRow:
-    """An adjustment as the ledger would have it."""
+def provisional_row(one: Adjustment, numbers: Mapping[tuple[str, date], str], *, account_id: str) -> AdjustmentRow:
+    """An adjustment as the ledger would have it. `numbers` are those of the account's closed statements."""
+    number = numbers.get((account_id, one.month), f"{one.month:%Y-%m}")
     return AdjustmentRow(
         line=settlement.LINE,
         conversation_id=one.conversation_id,
@@ -117,7 +119,7 @@ def provisional_row(one: Adjustment) -> AdjustmentRow:
         started_at=periods.begins(one.month),
         amount=one.amount,
         steps=list(one.steps),
-        reference=None if one.month == one.period else f"{one.month:%Y-%m}",
+        reference=None if one.month == one.period else number,
     )
 
 
@@ -129,7 +131,9 @@ def _provisional(connection: Connection, account: Account, month: date, *, now: 
     is_closed = account.closed_through is not None and month <= account.closed_through
     is_empty = is_closed and _began_closing(connection, account.id, month) is None
     if not is_empty:
-        adjusted += [provisional_row(one) for one in settlement.settle(connection, account, month, cards=cards)]
+        settled = settlement.settle(connection, account, month, cards=cards)
+        numbers = periods.numbers(connection, {(account.id, one.month) for one in settled})
+        adjusted += [provisional_row(one, numbers, account_id=account.id) for one in settled]
     said = body(
         Heading(account_id=account.id, account_name=account.name, month=month, number=None, currency=account.currency),
         lines=period_rows.lines(connection, account.id, month),

@@ -16,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from billing.cost import CONNECT_FEE, MARKUP, MAXIMUM, MINIMUM
-from billing.money import ARITHMETIC, ZERO, format_price, minor_unit, round_money, summed
+from billing.money import ARITHMETIC, format_price, minor_unit, round_money, summed
 from billing.statements import settlement
 from billing.statements.period_rows import AdjustmentRow, Digest, LineRow
 
@@ -116,7 +116,7 @@ def _line(row: LineRow) -> Json:
         "sessions": row.charges,
         "billedMinutes": None if seconds is None else quantity,
         "quantity": quantity,
-        "unitPrice": None if row.unit_price is None else format_price(row.unit_price, row.currency),
+        "unitPrice": format_price(row.unit_price, row.currency),
         "listAmount": money(row.list_amount),
         "amount": money(row.amount),
     }
@@ -167,5 +167,5 @@ def _place(row: LineRow) -> tuple[Any, ...]:
         row.reason or "",
         _ORDER.get(row.line, len(_ORDER)),
         row.line,
-        -(row.unit_price or ZERO),
+        -row.unit_price,
     )

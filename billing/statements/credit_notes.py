@@ -11,24 +11,31 @@ from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from billing import periods, posting
-from billing.money import ARITHMETIC, BillingError, minor_unit, round_money, to_money
-from billing.statements import CLOSED
+from billing.money import ARITHMETIC, BillingError, format_price, minor_unit, round_money, summed, to_money
+from billing.statements import CLOSED, settlement
 from billing.statements.body import CREDIT_NOTE
 from billing.statements.numbering import next_number
 from billing.statements.period_rows import PROVIDER
 from relay.errors import Conflict, NotFound
-from relay.store import audit
+from relay.store import accounts, audit, rate_cards
 from relay.store.database import Database
+from relay.store.shown import moment
 from relay.store.tables import credit_notes, statements
 
 MAX_CHARS: Final = 256
 
+# What later statements say of this one; an index finds the few rows that do.
+_CORRECTED: Final = text("""
+    SELECT COALESCE(sum(amount), 0) FROM ledger
+    WHERE account_id = :account AND period > :month AND reference = :number AND line <> :credit_note
+""")
 
-class CreditNote(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """A credit note as JSON shows it; `reference` is the number of the statement that it gives back of."""
+
+class CreditNote(msgspec.Struct, frozen=True, kw_only=True):
+    """A credit note; `reference` is the number of the statement that it gives back of."""
 
     number: str
     account_id: str
@@ -84,19 +91,41 @@ def issue(
             actor=actor,
             action="credit_note.issued",
             object_id=number,
-            after=msgspec.to_builtins(note),
+            after=shown(note),
         )
     return note
 
 
+def shown(note: CreditNote) -> dict[str, Any]:
+    """A credit note as the API and the command line show it: money as its currency is paid in."""
+    return {
+        "number": note.number,
+        "accountId": note.account_id,
+        "month": f"{note.month:%Y-%m}",
+        "reference": note.reference,
+        "amount": format_price(note.amount, note.currency),
+        "currency": note.currency,
+        "reason": note.reason,
+        "actor": note.actor,
+        "approver": note.approver,
+        "createdAt": moment(note.created_at),
+    }
+
+
 def left_of(connection: Connection, account_id: str, month: date) -> Decimal:
-    """How much of a closed statement's total may still be given back."""
+    """How much of a closed statement's total may still be given back.
+
+    That is its total, less its credit notes, and less what corrections take off it in later statements; what they add
+    is of those.
+    """
     this = (statements.c.account_id == account_id) & (statements.c.month == month)
-    total: Decimal = connection.execute(select(statements.c.total).where(this)).scalar_one()
+    row = connection.execute(select(statements.c.total, statements.c.number).where(this)).one()
     given = select(func.coalesce(func.sum(credit_notes.c.amount), 0)).where(
         credit_notes.c.account_id == account_id, credit_notes.c.month == month
     )
-    return max(ARITHMETIC.subtract(total, connection.execute(given).scalar_one()), Decimal(0))
+    corrected = min(_corrected(connection, account_id, month, number=row.number), Decimal(0))
+    left = ARITHMETIC.subtract(ARITHMETIC.add(row.total, corrected), connection.execute(given).scalar_one())
+    return max(left, Decimal(0))
 
 
 def listed(
@@ -117,6 +146,18 @@ def listed(
         found = found.where((credit_notes.c.created_at > made) | later)
     ordered = found.order_by(credit_notes.c.created_at, credit_notes.c.number).limit(limit)
     return [CreditNote(**row) for row in connection.execute(ordered).mappings()]
+
+
+def _corrected(connection: Connection, account_id: str, month: date, *, number: str) -> Decimal:
+    """What corrections of a statement come to, also with the price of its month, which the open one will settle."""
+    wanted = {"account": account_id, "month": month, "number": number, "credit_note": CREDIT_NOTE}
+    posted: Decimal = connection.execute(_CORRECTED, wanted).scalar_one()
+    account = accounts.get(connection, account_id)
+    if account.closed_through is None:
+        return posted
+    cards = rate_cards.of_accounts(connection, [account_id])[account_id]
+    coming = settlement.settle(connection, account, periods.next_month(account.closed_through), cards=cards)
+    return ARITHMETIC.add(posted, summed(one.amount for one in coming if one.month == month))
 
 
 def _locked(connection: Connection, account_id: str, month: date) -> Any:
@@ -145,8 +186,9 @@ def _check_amount(amount: Decimal, currency: str, *, left: Decimal) -> None:
     if amount != round_money(amount, decimals=decimals):
         raise BillingError(f"amount must have at most {decimals} decimals in {currency}", field="amount")
     if amount > left:
-        text = f"{round_money(left, decimals=decimals):f} {currency} of this statement are left to be credited"
-        raise Conflict(text, code="credit_exceeds_statement", field="amount")
+        shown = round_money(left, decimals=decimals, rounding="down")
+        words = f"{shown:f} {currency} of this statement are left to be credited"
+        raise Conflict(words, code="credit_exceeds_statement", field="amount")
 
 
 def _ledger_row(note: dict[str, Any], *, reference: str, period: date) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from typing import Any, Final
 from sqlalchemy import Connection, text
 
 from billing import periods
-from billing.cost import MAXIMUM, MINIMUM
 
 # The rows of a month: those that began in it, and what came too late for its own month. An index finds either.
 ROWS: Final = """
@@ -27,12 +26,10 @@ ROWS: Final = """
 # Of rows that no provider's conversation stands behind.
 PROVIDER: Final = "switchhook"
 _WAY: Final = "CASE kind WHEN 'reversal' THEN -1 ELSE 1 END"
-# Each call has its own price there: what was missing, or too much.
-_UNIT_PRICE: Final = f"CASE WHEN line IN ('{MINIMUM}', '{MAXIMUM}') THEN NULL ELSE unit_price END"
 _FETCHED: Final = 10_000
 
 _LINES: Final = text(f"""
-    SELECT line, rate_card_id, {_UNIT_PRICE} AS unit_price, template_id, tag, reason, reference, currency,
+    SELECT line, rate_card_id, unit_price, template_id, tag, reason, reference, currency,
         sum({_WAY}) AS charges, COALESCE(sum({_WAY}) FILTER (WHERE part = 0), 0) AS sessions,
         sum(billed_seconds) AS billed_seconds,
         COALESCE(sum(billed_seconds) FILTER (WHERE part = 0), 0) AS session_seconds,
@@ -87,12 +84,12 @@ class LineRow:
     """Charges that have in common what is paid for, and at which price.
 
     `charges` and `sessions` are net of what was taken back; a call counts as a session on the first row of its charge.
-    `unit_price` None: each has another. `session_seconds` are those of the sessions, which the lines add up to.
+    `session_seconds` are those of the sessions, which the lines add up to.
     """
 
     line: str
     rate_card_id: str | None
-    unit_price: Decimal | None
+    unit_price: Decimal
     template_id: int | None
     tag: str | None
     reason: str | None

@@ -7,13 +7,13 @@ was closed settles that month again, by the difference, in the period in which i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date, datetime
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 
 from billing import periods, posting
 from billing.assessment import card_of
@@ -23,11 +23,13 @@ from billing.rates import COMPONENTS, RateCard
 from billing.statements.period_rows import PROVIDER
 from relay.store.accounts import Account
 from relay.store.rate_cards import Cards, RateCardRow
+from relay.store.tables import statements
 
 LINE: Final = "month_price"
 # Only minutes have a price for the month; connect fees, minimums and maximums stay those of each call.
 MINUTES: Final = (USAGE, *COMPONENTS)
 _SECONDS_PER_MINUTE: Final = Decimal(60)
+_NEVER: Final = datetime.min.replace(tzinfo=UTC)
 
 _ORIGINS: Final = text("""
     SELECT DISTINCT date_trunc('month', started_at AT TIME ZONE 'UTC')::date FROM ledger
@@ -41,7 +43,7 @@ _COUNTED: Final = text("""
         count(*) FILTER (WHERE kind = 'adjustment') AS settlements
     FROM ledger
     WHERE account_id = :account AND started_at >= :begins AND started_at < :ends AND period <= :period
-        AND rate_card_id = ANY(:cards)
+        AND rate_card_id IS NOT NULL
         AND CASE kind WHEN 'adjustment' THEN line = :line AND period < :period
             ELSE reason IS NULL AND line = ANY(:minutes) END
     GROUP BY rate_card_id
@@ -63,6 +65,14 @@ class Counted:
     settled: Decimal = ZERO
     settlements: int = 0
 
+    def with_more(self, more: Counted) -> Counted:
+        """Both together, of calls; what is settled is of this one."""
+        return replace(
+            self,
+            billed_seconds=self.billed_seconds + more.billed_seconds,
+            charged=ARITHMETIC.add(self.charged, more.charged),
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adjustment:
@@ -82,26 +92,32 @@ class Adjustment:
         return f"month-{self.card_id}-{self.month:%Y-%m}"
 
 
-def settle(connection: Connection, account: Account, period: date, *, cards: Cards) -> tuple[Adjustment, ...]:
+def settle(
+    connection: Connection, account: Account, period: date, *, cards: Cards, more: Iterable[Counted] = ()
+) -> tuple[Adjustment, ...]:
     """The adjustments of a period, ordered by month of origin and card. Nothing is written.
 
     `cards` are the account's: those that were known when the period is, or was, settled. What was posted in this
-    period already is not counted, so that it can be computed again at any time.
+    period already is not counted, so that it can be computed again at any time. `more` counts as if it were posted.
     """
-    priced = [row for row in cards.by_id.values() if row.month_price is not None]
+    priced = [row.id for row in cards.by_id.values() if row.month_price is not None]
     if not priced:
         return ()
-    wanted: dict[str, Any] = {"account": account.id, "period": period, "cards": [row.id for row in priced]}
-    months = {period, *connection.execute(_ORIGINS, wanted).scalars()}
+    wanted: dict[str, Any] = {"account": account.id, "period": period, "cards": priced}
+    more = list(more)
+    months = {period, *connection.execute(_ORIGINS, wanted).scalars(), *(one.month for one in more)}
     counted = {(one.month, one.card_id): one for month in months for one in _counted(connection, month, wanted)}
-    fee = fee_card(cards, account, period)
-    if fee is not None:
-        counted.setdefault((period, fee.id), Counted(card_id=fee.id, month=period))
-    found = []
-    for (month, card_id), one in sorted(counted.items()):
-        due = fee_card(cards, account, month)
-        is_due = due is not None and due.id == card_id
-        found.append(adjustment(one, card_of(cards.by_id[card_id]), period=period, fee_is_due=is_due))
+    for one in more:
+        standing = counted.get((one.month, one.card_id), Counted(card_id=one.card_id, month=one.month))
+        counted[one.month, one.card_id] = standing.with_more(one)
+    fees = _fee_cards(connection, account, period, months=months, cards=cards, counted=counted)
+    if (fee := fees[period]) is not None:
+        counted.setdefault((period, fee), Counted(card_id=fee, month=period))
+    found = [
+        adjustment(one, card_of(cards.by_id[card_id]), period=period, fee_is_due=fees[month] == card_id)
+        for (month, card_id), one in sorted(counted.items())
+        if card_id in priced
+    ]
     return tuple(one for one in found if one is not None)
 
 
@@ -139,12 +155,10 @@ def adjustment(counted: Counted, card: RateCard, *, period: date, fee_is_due: bo
 def fee_card(cards: Cards, account: Account, month: date) -> RateCardRow | None:
     """The card whose monthly fee is due even if nobody calls: the account's own that is in force then, if it has one.
 
-    A card that begins with no moment of its own has fees from the month on in which its account was made.
+    None before the month in which the account was made, whenever the card begins.
     """
     card = cards.at(periods.begins(month))
-    if card is None or card.month_price is None:
-        return None
-    if card.effective_from is None and month < periods.month_of(account.created_at):
+    if card is None or card.month_price is None or month < periods.month_of(account.created_at):
         return None
     price = card_of(card).month
     return card if price is not None and price.price(0) else None
@@ -170,6 +184,40 @@ def post(
     `references` are the numbers of the closed statements that later adjustments refer to, by month.
     """
     posting.add_rows(connection, [_row(account_id, one, references) for one in adjustments])
+
+
+def _fee_cards(
+    connection: Connection,
+    account: Account,
+    period: date,
+    *,
+    months: Collection[date],
+    cards: Cards,
+    counted: Mapping[tuple[date, str], Counted],
+) -> dict[date, str | None]:
+    """The card whose fee is due in each month.
+
+    In one that was closed before it stays the card that was known then; a card that was added for it later is in its
+    place once that month's calls are rated again by it. So a month never has two fees, and none is changed in passing.
+    """
+    closed = select(statements.c.month, statements.c.closed_at).where(
+        statements.c.account_id == account.id, statements.c.month.in_(months), statements.c.month < period
+    )
+    closed_at = {row.month: row.closed_at for row in connection.execute(closed)}
+    found = {}
+    for month in months:
+        by_now, then = cards.at(periods.begins(month)), cards
+        if month < period and not (by_now and _has_minutes(counted.get((month, by_now.id)))):
+            # A month without a statement had no fee; one whose closing is under way takes the cards that are there.
+            at = closed_at.get(month, _NEVER)
+            then = cards if at is None else known(cards, at)
+        due = fee_card(then, account, month)
+        found[month] = None if due is None else due.id
+    return found
+
+
+def _has_minutes(counted: Counted | None) -> bool:
+    return counted is not None and counted.billed_seconds > 0
 
 
 def _counted(connection: Connection, month: date, wanted: dict[str, Any]) -> list[Counted]:

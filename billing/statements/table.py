@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from billing import periods
-from billing.cost import MARKUP
+from billing.cost import MARKUP, MAXIMUM, MINIMUM
 from billing.reports.sheets import Cell, written
 from billing.statements import State, Statement, settlement
 from billing.statements.body import CORRECTION, Json
@@ -94,10 +94,12 @@ def line_name(line: str) -> str:
     return _NAMES.get(line, line.replace("_", " ").capitalize())
 
 
-def unit(line: str) -> str:
+def unit(line: str, currency: str | None) -> str | None:
     """What is counted, in one word."""
     if line in settlement.MINUTES:
         return "Minutes"
+    if line in (MINIMUM, MAXIMUM):
+        return currency
     return "USD" if line == MARKUP else "Calls"
 
 
@@ -114,12 +116,12 @@ def _rows(body: Json) -> Iterator[tuple[Cell, ...]]:
             _class(one),
             line_name(one["line"]),
             Decimal(one["quantity"]),
-            unit(one["line"]),
+            unit(one["line"], currency),
             Decimal(one["listAmount"]),
             Decimal(one["amount"]),
             currency,
             one["rateCardId"],
-            None if one["unitPrice"] is None else Decimal(one["unitPrice"]),
+            Decimal(one["unitPrice"]),
             one["line"],
             one["sessions"],
             one["templateId"],

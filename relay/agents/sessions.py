@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from billing import reservations
@@ -24,7 +25,7 @@ from relay.providers.rest.retell import WebCall, WebCallVersion
 from relay.sealing import KeyRing
 from relay.store import conversations, sessions, templates, voice_agents
 from relay.store.database import Database
-from relay.store.sessions import AWAITED, Session
+from relay.store.sessions import AWAITED, HELD, Session
 from relay.store.templates import Template
 from relay.store.transfers import transferred_to
 from relay.telemetry import logs
@@ -127,19 +128,19 @@ class Sessions:
         """A URL that opens a conversation with an agent of one of the account's templates at ElevenLabs.
 
         The ingress knows the agent for as long as that conversation may last. A hard limit must leave room for it,
-        unless it is held back for the session already. Raises NotFound for every other agent, and for a session that
-        is not this account's.
+        unless that is held back for the session already, which is of this agent and has not begun. Raises NotFound for
+        every other agent, and for a session that is not this account's.
         """
         with self._database.begin() as connection:
-            is_held_back = session_id is not None and (
-                sessions.get(connection, account_id=account_id, session_id=session_id).reserved is not None
-            )
+            session = None
+            if session_id is not None:
+                session = sessions.get(connection, account_id=account_id, session_id=session_id)
             known = templates.id_of_agent(connection, account_id=account_id, provider="elevenlabs", agent_id=agent_id)
             if known is None:
                 raise NotFound("this account has no agent by this id")
             template = templates.get(connection, self._ring, account_id=account_id, template_id=known, with_hidden=True)
             behind = conversations.awaited(connection, agent_id=agent_id)
-            if not is_held_back:
+            if session is None or not _is_held_for(session, template, agent_id):
                 reservations.check(connection, account_id=account_id, provider=template.provider, template_id=known)
         client = self._clients.elevenlabs(account_id, about=_agents_of(template, agent_id))
         for one in behind:
@@ -173,7 +174,9 @@ class Sessions:
     ) -> tuple[Session, WebCall]:
         agent_id = _present(template.agent_id)
         client, key = self._clients.retell_keyed(template.account_id, about=(agent_id,))
-        session = self._new(template, agent_id, own_key=key is not None, metadata=metadata, text_only=text_only)
+        session = self._new(
+            template, agent_id, own_key=key is not None, key_taken=False, metadata=metadata, text_only=text_only
+        )
         named = Started(session=session).variables
         with self._beginning(session):
             call = client.create_web_call(
@@ -183,11 +186,14 @@ class Sessions:
                 more=wish.more,
                 version=wish.version,
             )
-        self._note(session, call)
+        self._note(session, call, own_key=key is not None)
         return session, call
 
-    def _note(self, session: Session, call: WebCall) -> None:
-        """Keep the call's id. If that fails the call is there all the same: its webhooks name the session."""
+    def _note(self, session: Session, call: WebCall, *, own_key: bool) -> None:
+        """Keep the call's id, and whose key began it: nobody joins before that.
+
+        If that fails the call is there all the same: its webhooks name the session.
+        """
         try:
             with self._database.begin() as connection:
                 sessions.begun(
@@ -196,6 +202,7 @@ class Sessions:
                     session_id=session.id,
                     conversation_id=call.call_id,
                     status="pending",
+                    own_key=own_key,
                 )
         except Unavailable as error:
             logs.alarm("call_not_recorded", account_id=session.account_id, session_id=session.id, error=error)
@@ -218,6 +225,7 @@ class Sessions:
         agent_id: str,
         *,
         own_key: bool,
+        key_taken: bool = True,
         metadata: Mapping[str, Any] | None,
         text_only: bool,
     ) -> Session:
@@ -229,6 +237,7 @@ class Sessions:
                 template_id=template.id,
                 agent_id=agent_id,
                 own_key=own_key,
+                key_taken=key_taken,
                 metadata=metadata,
                 text_only=text_only,
             )
@@ -243,6 +252,16 @@ class Sessions:
             with self._database.begin() as connection:
                 sessions.fail(connection, account_id=session.account_id, session_id=session.id, code=error.code)
             raise
+
+
+def _is_held_for(session: Session, template: Template, agent_id: str) -> bool:
+    """Whether what this agent's conversation may cost is held back with this session, and counted as such.
+
+    One session is one conversation: what it holds opens none of another agent's, and none once its own has begun.
+    """
+    is_its = session.template_id == template.id or session.agent_id == agent_id
+    is_awaited = session.status == "pending" and datetime.now(UTC) - session.created_at < HELD
+    return session.reserved is not None and is_its and is_awaited
 
 
 def _agents_of(template: Template, agent_id: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import calendar
 import hashlib
+from collections.abc import Iterable
 from datetime import date
 from importlib.resources import files
 from itertools import groupby
@@ -16,12 +17,13 @@ from markupsafe import Markup
 from billing.statements import Statement
 from billing.statements.body import CORRECTION, Json
 from billing.statements.table import is_provisional, line_name, unit
+from relay.store.rate_cards import RateCardRow
 
 _REASONS: Final = {"own_provider_key": "on a key of your own at the provider"}
 
 
-def written(statement: Statement) -> tuple[bytes, dict[str, str]]:
-    """The page, and the headers that keep it from being anything else."""
+def written(statement: Statement, cards: Iterable[RateCardRow]) -> tuple[bytes, dict[str, str]]:
+    """The page, and the headers that keep it from being anything else. `cards` are all that the account has."""
     style = files("relay.api").joinpath("templates/statement.css").read_text("utf-8")
     environment = Environment(
         loader=PackageLoader("relay.api"),
@@ -43,6 +45,7 @@ def written(statement: Statement) -> tuple[bytes, dict[str, str]]:
         last=_day(_last(statement.month)),
         body=body,
         sections=_sections(body["lines"]),
+        increments={card.id: f"{card.initial_seconds}/{card.increment_seconds}" for card in cards},
         months=[
             one | {"monthName": f"{date.fromisoformat(one['month'] + '-01'):%B %Y}"} for one in body["monthPrices"]
         ],

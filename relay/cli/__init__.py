@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
-
 import click
 
 from relay.cli import (
@@ -24,26 +22,7 @@ from relay.cli import (
     serving,
     top,
 )
-from relay.errors import SwitchhookError
-from relay.store.database import StatementRefused
-
-_UNDEFINED_TABLE: Final = "42P01"
-
-
-class PlainErrors(click.Group):
-    """Prints our errors as one line that says what to do, instead of a traceback."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command."""
-        try:
-            return super().invoke(ctx)
-        except StatementRefused as error:
-            if error.sqlstate == _UNDEFINED_TABLE:
-                raise click.ClickException("the database has no tables yet; run 'switchhook migrate'") from None
-            raise click.ClickException(error.detail) from None
-        except SwitchhookError as error:
-            where = f" ({error.field})" if error.field else ""
-            raise click.ClickException(f"{error.detail}{where}") from None
+from relay.cli.problems import PlainErrors
 
 
 @click.group(cls=PlainErrors, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -12,8 +12,8 @@ from relay.cli.moments import Past
 from relay.cli.output import json_option, lines, table
 from relay.connections import postgres_engine
 from relay.settings import Settings
+from relay.store import accounts, shown
 from relay.store import audit as changes
-from relay.store import shown
 from relay.store.database import Database
 
 
@@ -21,7 +21,12 @@ from relay.store.database import Database
 @account_filter
 @click.option("--action", help="Only such: endpoint.updated.")
 @click.option("--object", "object_id", metavar="ID", help="Only changes of this object.")
-@click.option("--since", type=Past(), metavar="TIME", help="Only from then on: ISO 8601, or how long ago (2h).")
+@click.option(
+    "--since",
+    type=Past(),
+    metavar="TIME",
+    help="Only from then on: ISO 8601, UTC without a zone, or how long ago (2h).",
+)
 @limit_option
 @json_option
 def audit(
@@ -38,6 +43,7 @@ def audit(
         closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database,
         database.begin() as connection,
     ):
+        accounts.check(connection, account_id)
         found = changes.page(
             connection, account_id=account_id, action=action, object_id=object_id, since=since, limit=limit
         )

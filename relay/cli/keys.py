@@ -37,7 +37,9 @@ def key() -> None:
     show_default=True,
     help="read: it changes nothing.",
 )
-@click.option("--expires", "expires_at", type=Moment(), metavar="ISO", help="From then on it opens nothing.")
+@click.option(
+    "--expires", "expires_at", type=Moment(), metavar="ISO", help="From then on it opens nothing; UTC without a zone."
+)
 @json_option
 def create_key(
     *,

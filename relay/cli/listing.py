@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime
+from contextlib import closing
 from typing import Any
 
 import click
@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from relay.cli.output import json_option, lines, table
 from relay.connections import postgres_engine
 from relay.settings import Settings
+from relay.store import accounts
 from relay.store import charges as charge_rows
 from relay.store import deliveries as delivery_rows
 from relay.store import sessions as session_rows
@@ -23,8 +24,12 @@ limit_option = click.option(
 )
 
 
-def _read(query: Callable[[Connection], list[Any]]) -> list[Any]:
-    with Database(postgres_engine(Settings.from_environ(), pool_size=1)).begin() as connection:
+def _read(account_id: str | None, query: Callable[[Connection], list[Any]]) -> list[Any]:
+    with (
+        closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database,
+        database.begin() as connection,
+    ):
+        accounts.check(connection, account_id)
         return query(connection)
 
 
@@ -39,9 +44,10 @@ def _read(query: Callable[[Connection], list[Any]]) -> list[Any]:
 def deliveries(account_id: str | None, endpoint_id: str | None, status: Any, limit: int, as_json: bool) -> None:
     """Deliveries, newest first, with what became of them."""
     found = _read(
+        account_id,
         lambda connection: delivery_rows.page(
             connection, account_id=account_id, endpoint_id=endpoint_id, status=status, limit=limit
-        )
+        ),
     )
     if as_json:
         lines(found)
@@ -54,8 +60,8 @@ def deliveries(account_id: str | None, endpoint_id: str | None, status: Any, lim
             d.status,
             d.code,
             d.attempts,
-            _shown(d.accepted_at),
-            _shown(d.next_attempt_at),
+            d.accepted_at,
+            d.next_attempt_at,
         )
         for d in found
     ]
@@ -70,11 +76,17 @@ def deliveries(account_id: str | None, endpoint_id: str | None, status: Any, lim
     type=click.Choice(["pending", "active", "completed", "failed", "abandoned"]),
     help="Only in this state.",
 )
+@click.option("--unrated", is_flag=True, help="Only those that could not be charged.")
 @limit_option
 @json_option
-def sessions(account_id: str | None, status: Any, limit: int, as_json: bool) -> None:
+def sessions(*, account_id: str | None, status: Any, unrated: bool, limit: int, as_json: bool) -> None:
     """Sessions, newest first, with their duration and cost."""
-    found = _read(lambda connection: session_rows.page(connection, account_id=account_id, status=status, limit=limit))
+    found = _read(
+        account_id,
+        lambda connection: session_rows.page(
+            connection, account_id=account_id, status=status, unrated=unrated or None, limit=limit
+        ),
+    )
     if as_json:
         lines(found)
         return
@@ -102,7 +114,8 @@ def sessions(account_id: str | None, status: Any, limit: int, as_json: bool) -> 
 def charges(account_id: str | None, session_id: int | None, limit: int, as_json: bool) -> None:
     """The ledger, newest first, with the steps of each rating."""
     found = _read(
-        lambda connection: charge_rows.page(connection, account_id=account_id, session_id=session_id, limit=limit)
+        account_id,
+        lambda connection: charge_rows.page(connection, account_id=account_id, session_id=session_id, limit=limit),
     )
     if as_json:
         lines(found)
@@ -117,7 +130,3 @@ def charges(account_id: str | None, session_id: int | None, limit: int, as_json:
 
 def _money(amount: Any, currency: str | None) -> str | None:
     return None if amount is None else f"{amount} {currency}"
-
-
-def _shown(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.strftime("%Y-%m-%d %H:%M:%SZ")

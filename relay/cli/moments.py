@@ -1,4 +1,7 @@
-"""Durations and moments as people write them; what makes no sense is a usage error of its option (exit code 2)."""
+"""Durations and moments as people write them; what makes no sense is a usage error of its option (exit code 2).
+
+A moment without a zone is in UTC. Each such option says so, and what changes something prints the moment that it took.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,11 @@ def parsed_moment(text: str) -> datetime:
         return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError("give a time as ISO 8601: 2026-01-01T00:00:00Z") from None
+
+
+def shown_moment(at: datetime) -> str:
+    """A moment to the second, with its zone: `2026-11-20 05:02:11Z`. Pure."""
+    return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%SZ}"
 
 
 def parsed_past(text: str, *, now: datetime) -> datetime:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeVar
 
 import click
 import msgspec
+
+from relay.cli.moments import shown_moment
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -45,9 +48,25 @@ def lines(items: Sequence[Any]) -> None:
     click.echo(msgspec.json.encode(items).decode())
 
 
+def words(value: Any) -> str:
+    """A value as people read it: `yes`, `llm 0.04, platform 0.06`, `2026-11-20 05:02:11Z`; None is blank. Pure."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return shown_moment(value)
+        case Mapping():
+            return ", ".join(f"{name} {words(one)}" for name, one in value.items() if one is not None)
+        case list() | tuple():
+            return ", ".join(f"({words(one)})" if isinstance(one, Mapping) else words(one) for one in value)
+    return str(value)
+
+
 def _cell(value: Any) -> str:
     """A value on one line: providers choose their ids, and a terminal would obey what is in them."""
-    text = "" if value is None else str(value)
+    text = words(value)
     if text.isprintable():
         return text
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)

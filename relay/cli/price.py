@@ -16,6 +16,7 @@ from relay.cli.card_options import card_of_options, card_options
 from relay.cli.moments import Moment
 from relay.cli.output import json_option, show
 from relay.connections import postgres_engine
+from relay.errors import NotFound
 from relay.settings import Settings
 from relay.store import accounts, rate_cards
 from relay.store.database import Database
@@ -41,7 +42,9 @@ class Wanted:
 @click.option("--provider-cost", metavar="USD", help="What the provider asks for the call, for a card with a markup.")
 @click.option("--month-minutes", metavar="N", help="Billed minutes of a month, for a card with a --month-price.")
 @click.option("--account", "account_id", metavar="ID", help="By the card that is in force for this account.")
-@click.option("--at", type=Moment(), metavar="ISO", help="In force then (default: now). With --account.")
+@click.option(
+    "--at", type=Moment(), metavar="ISO", help="In force then, UTC without a zone (default: now). With --account."
+)
 @click.option("--template", "template_id", type=int, metavar="ID", help="For a session of it. With --account.")
 @click.option("--tag", help="For a session with it (default: the template's). With --account.")
 @json_option
@@ -96,11 +99,12 @@ def _in_force(wanted: Wanted) -> RateCard:
         if wanted.template_id is not None:
             found = of_templates(connection, {wanted.template_id}).get((wanted.account_id, wanted.template_id))
             if found is None:
-                raise click.ClickException("this account has no template by this id (templateId)")
+                raise NotFound("this account has no template by this id", field="templateId")
             terms = found.terms._replace(tag=wanted.tag or found.terms.tag)
     row = card_for(cards, wanted.at, terms)
     if row is None:
-        raise click.ClickException("no rate card is in force for this account then: its calls would be unrated")
+        text = "no rate card is in force for this account then: its calls would be unrated"
+        raise NotFound(text, code="no_rate_card")
     return card_of(row)
 
 

@@ -10,8 +10,8 @@ import click
 
 from relay.cli.card_options import card_of_options, card_options
 from relay.cli.endpoints import account_option
-from relay.cli.moments import Moment
-from relay.cli.output import json_option, lines, show, table
+from relay.cli.moments import Moment, shown_moment
+from relay.cli.output import json_option, lines, show, table, words
 from relay.connections import postgres_engine
 from relay.provisioning import Provisioning
 from relay.settings import Settings
@@ -43,7 +43,7 @@ def rate_card() -> None:
     "effective_from",
     type=Moment(),
     metavar="ISO",
-    help="In force from here (first card: always; later: now).",
+    help="In force from here, UTC without a zone (first card: always; later: now).",
 )
 @click.option("--offered", is_flag=True, help="Not in force by itself: templates of the account may choose it.")
 @click.option("--template", "template_id", type=int, metavar="ID", help="Only for the sessions of this template.")
@@ -73,7 +73,7 @@ def create_rate_card(
         "perMinute": str(made.per_minute),
         "currency": made.currency,
         "card": f"{made.initial_seconds}/{made.increment_seconds}",
-        "effectiveFrom": made.effective_from,
+        "effectiveFrom": made.effective_from if as_json else _begins(made),
     }
     show(fields | _extras(made), as_json=as_json, title="rate card created")
 
@@ -100,11 +100,16 @@ def _row(row: RateCardRow) -> tuple[Any, ...]:
     card, extras = shown.rate_card(row), _extras(row)
     scope = f"template {row.template_id}" if row.template_id else f"tag {row.tag}" if row.tag else "account"
     more = "; ".join(
-        f"{name} {value}" for name, value in extras.items() if name not in {"offered", "templateId", "tag"}
+        f"{name} {words(value)}" for name, value in extras.items() if name not in {"offered", "templateId", "tag"}
     )
-    begins = "-" if row.offered else card["from"] or "always"
     price = f"{card['perMinute']} {card['currency']}"
-    return row.id, price, card["increments"], begins, "who chooses it" if row.offered else scope, more
+    return row.id, price, card["increments"], _begins(row), "who chooses it" if row.offered else scope, more
+
+
+def _begins(row: RateCardRow) -> str:
+    if row.offered:
+        return "-"
+    return "always" if row.effective_from is None else shown_moment(row.effective_from)
 
 
 def _extras(row: RateCardRow) -> dict[str, Any]:

@@ -65,7 +65,10 @@ _HINTS: Final = {
 @click.option("--endpoint", "endpoint_id", metavar="ID", help="Only at this endpoint.")
 @account_filter
 @click.option(
-    "--since", type=Past(), metavar="TIME", help="All that was accepted since: 30m, 1h30m, 2d, or an ISO 8601 time."
+    "--since",
+    type=Past(),
+    metavar="TIME",
+    help="All that was accepted since: 30m, 1h30m, 2d, or ISO 8601, UTC without a zone.",
 )
 @click.option(
     "--status",

@@ -44,8 +44,8 @@ class AccountView:
         by_age = sorted(config.templates, key=lambda template: not template.retired)
         self._agents = {(template.provider, template.agent_id): template for template in by_age if template.agent_id}
         wide = [e for e in config.endpoints if e.template_id is None and e.source_id is None]
-        self._wide = [e for e in wide if not e.operations]
-        self._operations = [e for e in wide if e.operations]
+        self._wide = [e for e in wide if not _is_for_operations(e)]
+        self._operations = [e for e in wide if _is_for_operations(e)]
         self._routes: dict[tuple[str, int | None, str | None], tuple[EndpointConfig, ...]] = {}
 
     def template_of_agent(self, provider: str, agent_id: str | None) -> TemplateConfig | None:
@@ -77,6 +77,11 @@ class AccountView:
         if not bound and source_id is not None:
             bound = [e for e in self.endpoints.values() if e.source_id == source_id]
         return tuple(e for e in (*bound, *self._wide) if _takes(e, event_type))
+
+
+def _is_for_operations(endpoint: EndpointConfig) -> bool:
+    """By its filters: a version that knew of no operations may have mirrored it, and routes by those alone."""
+    return all(pattern.startswith(_OURS) for pattern in endpoint.filters)
 
 
 def _takes(endpoint: EndpointConfig, event_type: str) -> bool:

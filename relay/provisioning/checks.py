@@ -91,13 +91,20 @@ def _check_filter(pattern: str) -> None:
         raise BadRequest(text, field="events")
 
 
-def checked_kinds(filters: Sequence[str], *, operations: bool) -> None:
-    """Our own events are for endpoints with operations, and those take no others. `*` is all that an endpoint may."""
+def checked_kinds(filters: Sequence[str], *, operations: bool) -> tuple[str, ...]:
+    """These filters. Our own events are for endpoints with operations, and those take no others.
+
+    `*` is all that an endpoint may: with operations that is `switchhook.*`, because a version that knows of no
+    operations goes by the filters alone.
+    """
     for pattern in filters:
         if pattern != "*" and (pattern.partition(".")[0] == SWITCHHOOK) is not operations:
             if operations:
                 raise BadRequest(f"an endpoint for operations takes {SWITCHHOOK}.* and no calls", field="events")
             raise BadRequest(f"{SWITCHHOOK}.* is for endpoints with operations", field="events")
+    if operations:
+        return tuple(f"{SWITCHHOOK}.*" if pattern == "*" else pattern for pattern in filters)
+    return tuple(filters)
 
 
 def checked_config(config: Mapping[str, Any]) -> None:

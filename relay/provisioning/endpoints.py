@@ -59,7 +59,7 @@ class EndpointChanges(Changes):
             retention_hours=retention_hours,
             failure_when=failure_when,
         )
-        checked_kinds(filters, operations=operations)
+        kinds = checked_kinds(filters or endpoints.EVERYTHING, operations=operations)
         if operations and source_id is not None:
             raise _bound()
         # Last, because it asks the resolver.
@@ -74,7 +74,7 @@ class EndpointChanges(Changes):
                 self._ring,
                 account_id=account_id,
                 url=checked,
-                filters=tuple(filters) or endpoints.EVERYTHING,
+                filters=kinds,
                 headers=own_headers,
                 webhook_secret=webhook_secret,
                 signing_secret=signing_secret,
@@ -117,7 +117,7 @@ class EndpointChanges(Changes):
             failure_when=failure_when,
         )
         checked = UNSET if isinstance(url, UnsetType) else self.checked_url(url, account_id=account_id, field="url")
-        wanted = filters if isinstance(filters, UnsetType) else list(filters) or list(endpoints.EVERYTHING)
+        wanted = filters if isinstance(filters, UnsetType) else filters or endpoints.EVERYTHING
 
         def change(connection: Connection) -> Endpoint:
             row = endpoints.get(connection, self._ring, account_id=account_id, endpoint_id=endpoint_id)
@@ -127,7 +127,9 @@ class EndpointChanges(Changes):
             is_for_operations = row.operations if isinstance(operations, UnsetType) else operations
             if is_for_operations and (row.template_id is not None or row.source_id is not None):
                 raise _bound()
-            checked_kinds(row.filters if isinstance(wanted, UnsetType) else wanted, operations=is_for_operations)
+            kinds = checked_kinds(
+                row.filters if isinstance(wanted, UnsetType) else wanted, operations=is_for_operations
+            )
             return endpoints.update(
                 connection,
                 self._ring,
@@ -135,7 +137,7 @@ class EndpointChanges(Changes):
                 endpoint_id=endpoint_id,
                 url=checked,
                 headers=own_headers,
-                filters=wanted,
+                filters=list(kinds),
                 signing=signing,
                 deadline_seconds=deadline_seconds,
                 retention_hours=retention_hours,

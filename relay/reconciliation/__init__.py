@@ -20,6 +20,7 @@ from typing import Any, Final
 import redis
 
 from relay.directory import Directory, Mirror
+from relay.errors import Unavailable
 from relay.outbox import Accepted, Outbox
 from relay.outbox.outcomes import backlog
 from relay.reconciliation import stuck
@@ -33,7 +34,7 @@ from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import reconciliations
 from relay.store.database import Database
-from relay.telemetry import metrics
+from relay.telemetry import logs, metrics
 
 __all__ = ["Outcome", "Reconciler", "Report", "Tally"]
 
@@ -81,17 +82,19 @@ class Reconciler:
         provider: str | None = None,
         since: datetime | None = None,
         seconds: float = TURN_SECONDS,
+        goes_on: Callable[[], bool] = lambda: True,
         on_progress: Callable[[Outcome], None] = lambda _: None,
     ) -> Report:
         """Read every list, the one that is furthest behind first, and ask for sessions that are stuck.
 
         With `since` the lists are read from then on, wherever they were read to before; without, from there, and for as
-        long as `seconds` last. `on_progress` is called after each page. Raises Unavailable.
+        long as `seconds` last; either way what is under way is broken off where `goes_on` is False. `on_progress` is
+        called after each page. One list's trouble is its own. Raises Unavailable.
         """
         began = time.monotonic()
 
         def may_go_on() -> bool:
-            return since is not None or time.monotonic() - began < seconds
+            return goes_on() and (since is not None or time.monotonic() - began < seconds)
 
         sources = readable(self._settings, self._database, self._ring, provider=provider)
         with self._database.begin() as connection:
@@ -101,15 +104,22 @@ class Reconciler:
         for source in sources:
             outcome = Outcome(source.account_id, source.provider)
             report.lists.append(outcome)
-            mending = self._mending(outcome.tally)
+            mending = self._mending(outcome.tally, goes_on)
             reading = Reading(self._database, source, outcome, mending, may_go_on=may_go_on, on_progress=on_progress)
-            reading.read(since)
-        mending = self._mending(report.stuck)
+            try:
+                reading.read(since)
+            except Unavailable:
+                raise
+            except Exception as error:
+                # The list that is furthest behind is read first: it would be every time.
+                outcome.outcome = "failed"
+                logs.failure("list_not_read", error, provider=source.provider, account_id=source.account_id)
+        mending = self._mending(report.stuck, goes_on)
         report.stuck.asked = stuck.ask(self._database, sources, mending, may_go_on=may_go_on)
         self._note(report)
         return report
 
-    def _mending(self, tally: Tally) -> Mending:
+    def _mending(self, tally: Tally, goes_on: Callable[[], bool]) -> Mending:
         # A directory of its own: it looks at the configuration as it is now.
         directory = Directory(self._mirror, self._ring, self._database)
         relaying = Relaying(
@@ -123,6 +133,7 @@ class Reconciler:
             retention=min(self._settings.retention, _LONGEST_RETENTION),
             may_relay=timedelta(milliseconds=oldest_ms) < GRACE,
             tally=tally,
+            goes_on=goes_on,
         )
 
     def _note(self, report: Report) -> None:

@@ -45,6 +45,9 @@ def need(record: CallRecord, known: Known | None) -> Need:
     if known.unrated_reason is not None:
         costs = record.call.ending is not None and record.call.ending.provider_cost_usd is not None
         is_lacking = known.unrated_reason == UnratedReason.PROVIDER_COST_MISSING and not costs
+        if known.unrated_reason == UnratedReason.NO_RATE_CARD and known.duration_seconds is None:
+            # Of a version that did not keep it: without it no card that is added mends anything.
+            return Need.RATED
         return Need.RATED if known.unrated_reason in _MAY_BE_MENDED and not is_lacking else Need.NONE
     if theirs != (known.duration_seconds or ZERO) or _began_otherwise(record, known):
         return Need.CORRECTED

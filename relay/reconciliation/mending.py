@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -18,9 +18,11 @@ from relay.reconciliation.fetching import Fetched, fetched
 from relay.reconciliation.listing import Readable, began_at
 from relay.reconciliation.owners import Owned
 from relay.reconciliation.relaying import Relaying
-from relay.reconciliation.tally import Listed, Tally
+from relay.reconciliation.tally import Listed, Stopped, Tally
+from relay.sealing import UnsealError
 from relay.store import reconciling
 from relay.store.database import Database
+from relay.telemetry import logs
 
 # Webhooks come within seconds of a call's end, and a provider's own tries within minutes: those are waited for.
 GRACE: Final = timedelta(minutes=15)
@@ -42,19 +44,36 @@ class Work:
 
 
 class Mending:
-    """Mends page after page. Every method raises Unavailable, ProviderFailed and ProviderUnavailable."""
+    """Mends page after page. Every method raises Unavailable, ProviderFailed and ProviderUnavailable.
+
+    `unreadable` are accounts whose configuration no key opens: what they lack waits until that is mended, and nobody
+    else's does. While `goes_on` is False nothing further is mended.
+    """
 
     def __init__(
-        self, database: Database, relaying: Relaying, *, retention: timedelta, may_relay: bool, tally: Tally
+        self,
+        database: Database,
+        relaying: Relaying,
+        *,
+        retention: timedelta,
+        may_relay: bool,
+        tally: Tally,
+        goes_on: Callable[[], bool],
     ) -> None:
         self._database = database
         self._relaying = relaying
         self._retention = retention
         self._may_relay = may_relay
+        self._goes_on = goes_on
         self.tally = tally
+        self.unreadable: set[str] = set()
 
     def page(self, source: Readable, records: Sequence[CallRecord], *, grace: timedelta = GRACE) -> list[Listed]:
-        """Mend what is to be mended of these calls. Returns those that are somebody's here and are over."""
+        """Mend what is to be mended of these calls. Returns those that are somebody's here and are over.
+
+        Raises Stopped.
+        """
+        self._stop_if_asked()
         now = datetime.now(UTC)
         ended = [one for one in records if one.is_over and _is_before(one, now - grace)]
         works = self._works(source, ended)
@@ -62,12 +81,17 @@ class Mending:
         self.tally.unassigned += len(ended) - len(works)
         listed = []
         for work in works:
+            self._stop_if_asked()
             self._ask(source, work)
             if not (work.record.is_over and _is_before(work.record, now - grace)):
                 continue
             self._mend(work, now)
             listed.append(_listed(work))
         return listed
+
+    def _stop_if_asked(self) -> None:
+        if not self._goes_on():
+            raise Stopped("postponed")
 
     def _works(self, source: Readable, records: Sequence[CallRecord]) -> list[Work]:
         if not records:
@@ -105,9 +129,19 @@ class Mending:
         if work.need is Need.NONE and not is_relayed:
             return
         try:
-            facts = self._relaying.facts(work.owned.account_id, work.record, known)
+            self._make_good(work, is_relayed=is_relayed)
         except NotFound:
             return  # the account went meanwhile
+        except UnsealError:
+            account_id = work.owned.account_id
+            self.tally.unmended += 1
+            if account_id not in self.unreadable:
+                self.unreadable.add(account_id)
+                logs.alarm("account_unreadable", account_id=account_id, provider=work.record.call.provider)
+
+    def _make_good(self, work: Work, *, is_relayed: bool) -> None:
+        known = work.owned.known
+        facts = self._relaying.facts(work.owned.account_id, work.record, known)
         if work.need is not Need.NONE:
             self.tally.differ(None if known is None else known.duration_seconds, decisions.seconds(work.record))
             assessment = charged(self._database, facts, is_found=work.need is Need.FOUND)

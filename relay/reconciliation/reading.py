@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from relay.errors import ProviderFailed, ProviderUnavailable
 from relay.providers import agora
 from relay.reconciliation import days
 from relay.reconciliation.listing import Readable, pages
 from relay.reconciliation.mending import Mending
-from relay.reconciliation.tally import Listed, Outcome
+from relay.reconciliation.tally import Listed, Outcome, Stopped
 from relay.store import reconciliations
 from relay.store.database import Database
 from relay.store.reconciliations import Run
@@ -64,7 +64,7 @@ class Reading:
                 self._compare_due(now)
             else:
                 self._window(since, now)
-        except _Stopped as stopped:
+        except Stopped as stopped:
             self._outcome.outcome = stopped.outcome
         except (ProviderUnavailable, ProviderFailed) as error:
             self._outcome.outcome = "failed"
@@ -80,21 +80,28 @@ class Reading:
                 account_id=self._source.account_id,
                 provider=self._source.provider,
                 through=now - _FIRST,
-                compared_through=(now - 2 * _DAY).date(),
+                compared_through=_first_compared(now),
             )
         return self._run is not None
 
     def _follow(self, now: datetime) -> None:
-        run = self._held()
-        start = run.through - OVERLAP
+        through = self._held().through
+        if through > now + OVERLAP:
+            # A clock that was wrong has told so: nobody knows how far the list was really read.
+            through = now - _FIRST
+        start = min(through, now) - OVERLAP
         while start < now:
             end = min(start + _SLICE, now)
             self._read(start, end)
-            self._hold(through=max(end, run.through))
+            self._hold(through=min(max(end, through), now))
             start = end
 
     def _compare_due(self, now: datetime) -> None:
-        day = self._held().compared_through + _DAY
+        through = self._held().compared_through
+        if through >= now.date():
+            # By the same clock: no day is compared before it is over.
+            through = _first_compared(now)
+        day = through + _DAY
         while days.begins(day) + _DAY + _DAY_AFTER <= now:
             before = _DAYS_BEFORE.get(self._source.provider, _USUALLY_BEFORE)
             for earlier in range(before, -1, -1):
@@ -127,7 +134,7 @@ class Reading:
     def _read(self, since: datetime, until: datetime) -> list[Listed]:
         """Mend what a window has, page by page; all of it that is somebody's here."""
         if not self._may_go_on():
-            raise _Stopped("postponed")
+            raise Stopped("postponed")
         listed: dict[tuple[str, str], Listed] = {}
         try:
             for page in pages(self._source, since=since, until=until):
@@ -151,7 +158,7 @@ class Reading:
 
     def _held(self) -> Run:
         if self._run is None:
-            raise _Stopped("busy")
+            raise Stopped("busy")
         return self._run
 
     def _hold(self, **progress: Any) -> None:
@@ -165,9 +172,6 @@ class Reading:
                 reconciliations.release(connection, self._run)
 
 
-class _Stopped(Exception):
-    """Reading ends before its end: another process has the list, or time is up."""
-
-    def __init__(self, outcome: Literal["busy", "postponed"]) -> None:
-        super().__init__(outcome)
-        self.outcome: Final = outcome
+def _first_compared(now: datetime) -> date:
+    """Through this day a list counts as compared that never was."""
+    return (now - 2 * _DAY).date()

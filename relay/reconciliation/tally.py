@@ -6,12 +6,20 @@ from collections import Counter
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from billing.money import ARITHMETIC, ZERO
 from relay.reconciliation.decisions import Need
 from relay.store import shown
 from relay.store.reconciliations import OPERATOR, Reconciliation
+
+
+class Stopped(Exception):
+    """What is under way ends before its end: another process has the list, or time is up."""
+
+    def __init__(self, outcome: Literal["busy", "postponed"]) -> None:
+        super().__init__(outcome)
+        self.outcome: Final = outcome
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

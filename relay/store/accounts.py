@@ -91,6 +91,12 @@ def get(connection: Connection, account_id: str) -> Account:
     return Account(**row)
 
 
+def check(connection: Connection, account_id: str | None) -> None:
+    """Raises NotFound for an id that no account has: it is mistyped, and not without anything. None names nobody."""
+    if account_id is not None:
+        get(connection, account_id)
+
+
 def every(connection: Connection, *, after: Place | None = None, limit: int | None = None) -> list[Account]:
     """All accounts, oldest first."""
     rows = connection.execute(following(select(accounts), accounts, after=after, limit=limit)).mappings()

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, func, select, text
 
 from relay.errors import Conflict, NotFound
 from relay.store.ids import new_id
+from relay.store.sessions import HELD
 from relay.store.tables import budget_alerts, budgets
 
 
@@ -57,9 +58,10 @@ class Standing:
         return self.budget.amount - self.spent - self.reserved
 
 
-# What opens a conversation is good for a quarter of an hour, and a template's calls last an hour at most: what was not
-# heard of for so long never began.
-_PENDING: Final = timedelta(hours=2)
+# No call lasts longer than a day, at Agora 72 hours (billing.duration). By an hour later its provider was asked what
+# became of it (relay.reconciliation); whatever it said, nothing is held back for it any more.
+_ACTIVE: Final = timedelta(hours=25)
+_ACTIVE_AT_AGORA: Final = timedelta(hours=73)
 # The month's quarter-hours of each account are read once, by the index, however many budgets it has.
 _STANDINGS: Final = text("""
     WITH wanted AS (
@@ -73,7 +75,12 @@ _STANDINGS: Final = text("""
         SELECT w.account_id, r.tag, r.amount FROM wanted w CROSS JOIN LATERAL (
             SELECT COALESCE(tag, '') AS tag, sum(reserved) AS amount FROM sessions s
             WHERE s.account_id = w.account_id AND s.reserved IS NOT NULL
-                AND (s.status = 'active' OR (s.status = 'pending' AND s.created_at > now() - :pending)) GROUP BY 1
+                AND CASE s.status
+                    WHEN 'pending' THEN s.created_at > now() - :pending
+                    WHEN 'active' THEN s.asked_at IS NULL AND s.created_at > now() - CASE s.provider
+                        WHEN 'agora' THEN CAST(:agora AS interval) ELSE CAST(:active AS interval) END
+                    ELSE false END
+            GROUP BY 1
         ) r
     )
     SELECT b.*, a.currency,
@@ -188,7 +195,8 @@ def standings(
     connection: Connection, account_ids: Collection[str], *, month: date, begins: datetime, ends: datetime
 ) -> list[Standing]:
     """How the budgets of these accounts stand in a month, in the order of their ids."""
-    given = {"accounts": list(account_ids), "month": month, "begins": begins, "ends": ends, "pending": _PENDING}
+    longest = {"pending": HELD, "active": _ACTIVE, "agora": _ACTIVE_AT_AGORA}
+    given = {"accounts": list(account_ids), "month": month, "begins": begins, "ends": ends, **longest}
     return [_standing(row, month) for row in connection.execute(_STANDINGS, given).mappings()]
 
 

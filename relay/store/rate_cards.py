@@ -110,9 +110,9 @@ def add(
 
     Without `effective_from` the first card of a scope holds from the beginning of time, later ones from now; an
     `offered` one has no beginning. Where this card or the one before it has a price for whole months, it begins with a
-    month (UTC): without `effective_from` the next one, unless it is the first. Raises NotFound for the account, and
-    Conflict: `currency_mismatch` for another currency, `rate_card_overlaps` when a card already begins at that moment,
-    `rate_card_mid_month`.
+    month (UTC): without `effective_from` the next one, unless it is the first; so does the one after such a card.
+    Raises NotFound for the account, and Conflict: `currency_mismatch` for another currency, `rate_card_overlaps` when a
+    card already begins at that moment, `rate_card_mid_month`.
     """
     lock = select(accounts.c.currency).where(accounts.c.id == account_id).with_for_update()
     account = connection.execute(lock).one_or_none()
@@ -167,7 +167,17 @@ def _beginning(
     if asked is not None and (is_monthly or (before and before.month_price)) and asked != _month(asked):
         text = "prices for whole months begin and end with a month: give the first of one, 00:00 UTC"
         raise Conflict(text, code="rate_card_mid_month", field="from")
+    ends = _next_beginning(rows, asked) if is_monthly else None
+    if ends is not None and ends != _month(ends):
+        text = "prices for whole months end with a month, and the card after this one begins within one"
+        raise Conflict(text, code="rate_card_mid_month", field="from")
     return asked
+
+
+def _next_beginning(rows: Iterable[RateCardRow], after: datetime | None) -> datetime | None:
+    """When the first card begins that is after this moment; None, the beginning of time, is before all."""
+    beginnings = (row.effective_from for row in rows if row.effective_from is not None)
+    return min((one for one in beginnings if after is None or one > after), default=None)
 
 
 def _month(when: datetime) -> datetime:

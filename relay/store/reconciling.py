@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Connection, and_, case, func, literal, or_, select, union, union_all
+from sqlalchemy import Connection, and_, case, func, literal, or_, select, tuple_, union, union_all
 from sqlalchemy.dialects.postgresql import INTERVAL
 
 from relay.store.tables import (
@@ -65,6 +65,7 @@ class Stuck(NamedTuple):
     id: int
     provider: str
     conversation_id: str
+    created_at: datetime
 
 
 _KNOWN: Final = tuple(sessions.c[name] for name in Known.__slots__)
@@ -217,12 +218,14 @@ def stuck(
     agora: timedelta,
     pending: timedelta,
     slack: timedelta,
+    after: Stuck | None = None,
     limit: int,
 ) -> list[Stuck]:
     """Sessions that have lasted longer than they may, and of which their provider was not asked yet; oldest first.
 
     They may last as long as their template says, else as `usual`, at Agora as `agora`; none that is pending, as long
     as `pending`. `providers` are those that can be asked with the operator's key; others, where the account has one.
+    `after` is the last one seen.
     """
     seconds = templates.c.config["maxDurationSeconds"].as_integer()
     own = func.make_interval(0, 0, 0, 0, 0, 0, func.coalesce(seconds, literal(usual.total_seconds())))
@@ -233,6 +236,7 @@ def stuck(
     )
     of_template = and_(templates.c.id == sessions.c.template_id, templates.c.account_id == sessions.c.account_id)
     columns = tuple(sessions.c[name] for name in Stuck._fields)
+    place = (sessions.c.created_at, sessions.c.account_id, sessions.c.id)
     found = (
         select(*columns)
         .select_from(sessions.outerjoin(templates, of_template))
@@ -244,9 +248,13 @@ def stuck(
         .where(sessions.c.asked_at.is_(None), sessions.c.terminal_ms.is_(None), sessions.c.livemode)
         .where(sessions.c.conversation_id.is_not(None), sessions.c.conversation_id.not_like("session-%"))
         .where(or_(sessions.c.provider.in_(providers), has_key.exists()))
-        .order_by(sessions.c.created_at)
+        .order_by(*place)
         .limit(limit)
     )
+    if after is not None:
+        # The first column for its own sake: the index has it alone.
+        seen = (after.created_at, after.account_id, after.id)
+        found = found.where(sessions.c.created_at >= after.created_at, tuple_(*place) > seen)
     return [Stuck(*row) for row in connection.execute(found)]
 
 

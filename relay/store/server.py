@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from sqlalchemy import Connection, text
 
@@ -29,6 +30,11 @@ class ServerFacts:
 def facts(connection: Connection) -> ServerFacts:
     """Ask for all of it at once."""
     return ServerFacts(**connection.execute(_FACTS).mappings().one())
+
+
+def now(connection: Connection) -> datetime:
+    """The same clock, in UTC. What cannot be undone goes by it: a host's own may be anywhere."""
+    return datetime.fromtimestamp(now_seconds(connection), UTC)
 
 
 def now_seconds(connection: Connection) -> float:

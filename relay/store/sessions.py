@@ -20,6 +20,9 @@ SessionStatus = Literal["pending", "active", "completed", "failed", "abandoned"]
 AWAITED: Final = timedelta(days=7)
 # What opens a conversation is good for a quarter of an hour at most; a day leaves room for outages.
 UNUSED: Final = timedelta(days=1)
+# What opens a conversation is good for a quarter of an hour, and a template's calls last an hour at most: what was not
+# heard of for so long never began, and nothing is held back for it.
+HELD: Final = timedelta(hours=2)
 
 
 class Session(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -128,10 +131,12 @@ def begun(
     conversation_id: str | None = None,
     agent_id: str | None = None,
     status: Literal["pending", "active"] = "active",
+    own_key: bool = False,
 ) -> None:
     """Note what a provider says of a session that has not ended: its conversation, its agent, that it began.
 
     What is known already stays, and so does a session that is active or has ended: its events may come in any order.
+    `own_key`: it was the account's own key that the provider has taken, for a session that is pending still.
     """
     known: dict[str, ColumnElement[Any]] = {
         "conversation_id": func.coalesce(sessions.c.conversation_id, conversation_id),
@@ -139,13 +144,19 @@ def begun(
     }
     if status == "active":
         known["status"] = case((sessions.c.status == "pending", status), else_=sessions.c.status)
+    if own_key:
+        known["own_key"] = sessions.c.own_key | (sessions.c.status == "pending")
     connection.execute(sessions.update().where(*_this(account_id, session_id)).values(known))
 
 
 def fail(connection: Connection, *, account_id: str, session_id: int, code: str) -> None:
-    """End a session that never became a call, with a code for the account. One that has ended stays as it is."""
+    """End a session that never became a call, with a code for the account. One that has ended stays as it is.
+
+    No key of the account's own has opened a call: a webhook that names this session all the same is charged.
+    """
     failed = sessions.update().where(*_this(account_id, session_id), sessions.c.status.in_(("pending", "active")))
-    connection.execute(failed.values(status="failed", failure_code=code, completed_at=func.now(), reserved=None))
+    ended = {"status": "failed", "failure_code": code, "completed_at": func.now(), "reserved": None, "own_key": False}
+    connection.execute(failed.values(ended))
 
 
 def abandon(connection: Connection, *, limit: int) -> int:

@@ -40,8 +40,8 @@ class EndpointConfig(Secretive, frozen=True, kw_only=True):
     """An endpoint in any state: what waits for a disabled one has to be settled too. A deleted one is not there.
 
     With neither template nor source it is account-wide. `retention_hours` None means the setting's default;
-    `failure_when` is the path of a field that makes a 2xx answer a failure. An `operations` one takes what Switchhook
-    itself tells the account, and no calls' events. What older versions mirrored lacks these two.
+    `failure_when` is the path of a field that makes a 2xx answer a failure; what older versions mirrored lacks it. One
+    for operations takes `switchhook.*` by its filters, and nothing else.
     """
 
     id: str
@@ -57,7 +57,6 @@ class EndpointConfig(Secretive, frozen=True, kw_only=True):
     source_id: str | None
     state: EndpointState
     failure_when: str | None = None
-    operations: bool = False
 
 
 class TemplateConfig(Secretive, frozen=True, kw_only=True):
@@ -127,7 +126,7 @@ STATEMENT: Final = select(
         endpoints,
         endpoints.c.deleted_at.is_(None),
         **_plain(endpoints, "id", "signing", "filters", "deadline_seconds", "retention_hours"),
-        **_plain(endpoints, "template_id", "source_id", "state", "failure_when", "operations"),
+        **_plain(endpoints, "template_id", "source_id", "state", "failure_when"),
         sealed=_hex(endpoints.c.sealed_config),
     ).label("endpoints"),
     _rows(

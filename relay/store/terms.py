@@ -6,9 +6,9 @@ from collections.abc import Collection
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import Connection, Integer, case, cast, func, select
+from sqlalchemy import Connection, Integer, case, cast, func, select, tuple_
 
-from relay.store.tables import templates, voice_agents
+from relay.store.tables import provider_grants, templates, voice_agents
 
 # What an agent is given whose template says nothing (relay.agents.spec).
 _USUAL_SECONDS: Final = 600
@@ -35,6 +35,11 @@ class Offered(NamedTuple):
 
     terms: Terms = Terms()
     limit: Limit | None = None
+    agent_id: str | None = None
+
+
+AgentKey = tuple[str, str, str]
+"""Account, provider, agent."""
 
 
 def of_templates(connection: Connection, template_ids: Collection[int]) -> dict[tuple[str, int], Offered]:
@@ -53,6 +58,7 @@ def of_templates(connection: Connection, template_ids: Collection[int]) -> dict[
         templates.c.id,
         templates.c.rate_card_id,
         templates.c.config["tag"].astext.label("tag"),
+        func.coalesce(templates.c.agent_id, voice_agents.c.agent_id).label("agent_id"),
         voice_agents.c.made_with.is_not(None).label("own_key"),
         case((is_limited, func.coalesce(cast(said, Integer), _USUAL_SECONDS))).label("limit_seconds"),
         func.greatest(templates.c.updated_at, voice_agents.c.updated_at).label("limit_since"),
@@ -62,6 +68,33 @@ def of_templates(connection: Connection, template_ids: Collection[int]) -> dict[
         (row.account_id, row.id): Offered(
             Terms(row.id, row.rate_card_id, row.tag or None, row.own_key),
             None if row.limit_seconds is None else Limit(row.limit_seconds, row.limit_since),
+            row.agent_id,
         )
         for row in rows
     }
+
+
+def owners(connection: Connection, agents: Collection[AgentKey]) -> dict[AgentKey, int]:
+    """The templates that these agents are of, but deleted ones. Each has one at most."""
+    named = tuple_(templates.c.account_id, templates.c.provider, templates.c.agent_id)
+    found = select(templates.c.account_id, templates.c.provider, templates.c.agent_id, templates.c.id)
+    rows = connection.execute(found.where(named.in_(agents), templates.c.deleted_at.is_(None)))
+    return {(row.account_id, row.provider, row.agent_id): row.id for row in rows}
+
+
+def on_the_operators_key(connection: Connection, agents: Collection[AgentKey]) -> set[AgentKey]:
+    """Which of these agents are in the operator's workspace: granted to the account, or made there for it."""
+    granted = provider_grants.c
+    made = voice_agents.c
+    is_granted = tuple_(granted.account_id, granted.provider, granted.object_id).in_(agents)
+    is_made = tuple_(made.account_id, made.provider, made.agent_id).in_(agents)
+    found = (
+        select(granted.account_id, granted.provider, granted.object_id)
+        .where(is_granted)
+        .union(
+            select(made.account_id, made.provider, made.agent_id).where(
+                is_made, made.created_here, made.made_with.is_(None)
+            )
+        )
+    )
+    return {(row[0], row[1], row[2]) for row in connection.execute(found)}

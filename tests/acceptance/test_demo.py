@@ -170,7 +170,8 @@ def test_process_that_dies_is_named_with_the_end_of_its_log(start: Callable[...,
     demo.process("relay worker").kill()
     assert demo.end() == 1
     assert '"worker_ready"' in demo.err
-    assert demo.err.splitlines()[-1] == "Error: worker ended by SIGKILL; the end of its log is above"
+    said = "Error: worker ended by SIGKILL; the end of its log is above [demo_process_failed]"
+    assert demo.err.splitlines()[-1] == said
     assert "Traceback" not in demo.err
     assert demo.remains() == []
 
@@ -181,7 +182,8 @@ def test_port_that_is_taken_is_refused_before_anything_starts() -> None:
         port = server.getsockname()[1]
         result = CliRunner().invoke(main, ["demo", "--once", "--port", str(port)])
     assert result.exit_code == 1
-    assert result.stderr == f"Error: port {port} is taken; stop what listens there, or choose another --port\n"
+    said = f"Error: port {port} is taken; stop what listens there, or choose another --port [settings_invalid]\n"
+    assert result.stderr == said
 
 
 def test_missing_server_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,7 +195,7 @@ def test_missing_server_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "start_redis", missing)
     result = CliRunner().invoke(main, ["demo", "--once"])
     assert result.exit_code == 1
-    assert result.stderr == "Error: Redis is not installed: install it\n"
+    assert result.stderr == "Error: Redis is not installed: install it [embedded_unavailable]\n"
 
 
 def _listed(what: str, environment: Path) -> list[dict[str, Any]]:

@@ -134,4 +134,4 @@ def test_the_audit_says_who_changed_what(account_id: str, endpoint: Endpoint) ->
 def test_an_unknown_account_is_named(provisioning: Provisioning, command: list[str]) -> None:
     """Instead of an empty list."""
     outcome = CliRunner().invoke(main, [*command, "--account", "acc_nobody"])
-    assert (outcome.exit_code, outcome.output) == (1, "Error: there is no account by this id\n")
+    assert (outcome.exit_code, outcome.output) == (1, "Error: there is no account by this id [not_found]\n")

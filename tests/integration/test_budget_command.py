@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -68,8 +69,12 @@ def test_a_budget_is_made_changed_listed_and_removed(account_id: str) -> None:
     assert listed[whole["id"]] | whole == listed[whole["id"]]
     assert (listed[whole["id"]]["spent"], listed[whole["id"]]["currency"]) == ("0.00", "USD")
     assert "50,80,100" in run(account_id, "list").output
+    assert whole["currency"] == "USD"
+    assert re.search(r"currency +USD\n", run(account_id, "set", "--amount", "5").output)
     assert run(account_id, "remove").exit_code == 0
     assert [one["id"] for one in said(account_id, "list")] == [made["id"]]
+    assert said(account_id, "remove", "--tag", "support") == {"id": made["id"], "removed": True}
+    assert said(account_id, "list") == []
     assert "no such budget" in run(account_id, "remove").output
 
 
@@ -78,7 +83,7 @@ def test_a_budget_is_made_changed_listed_and_removed(account_id: str) -> None:
     [
         ((), "--amount"),
         (("--amount", "0"), "(amount)"),
-        (("--amount", "1", "--threshold", "0"), "(thresholds)"),
+        (("--amount", "1", "--threshold", "0"), "(thresholds, --threshold)"),
         (("--amount", "1", "--tag", "a\tb"), "(tag)"),
     ],
 )

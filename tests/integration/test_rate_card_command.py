@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -108,8 +109,23 @@ def test_a_card_says_all_of_a_price(account_id: str, tmp_path: Path) -> None:
     assert (monthly["tag"], monthly["monthPrice"]) == ("sales", json.loads(INCLUDED) | {"monthlyFee": "0"})
     assert offered["offered"] is True
     shown = run("rate-card", "list", "--account", account_id).output
+    assert "components llm 0.04, platform 0.06" in shown
+    assert "monthPrice model included, minutes 500, unitPrice 0.08, monthlyFee 0" in shown
+    assert "always" in shown
     assert [line.split()[0] for line in shown.splitlines()] == ["ID", first["id"], monthly["id"], offered["id"]]
     assert "tag sales" in shown
+
+
+def test_a_new_card_is_told_in_words(account_id: str) -> None:
+    """No Python: from when it holds with its zone, what it is made of, and yes."""
+    card = ("rate-card", "create", "--account", account_id, "--per-minute", "0.10")
+    first = run(*card, "--component", "llm=0.04", "--component", "platform=0.06").output
+    assert re.search(r"components +llm 0.04, platform 0.06\n", first)
+    assert re.search(r"effectiveFrom +always\n", first)
+    assert re.search(r"effectiveFrom +2026-06-01 00:00:00Z\n", run(*card, "--from", "2026-06-01").output)
+    assert re.search(r"effectiveFrom +2026-06-30 22:00:00Z\n", run(*card, "--from", "2026-07-01T00:00+02:00").output)
+    assert re.search(r"offered +yes\n", run(*card, "--offered").output)
+    assert "2026-06-01 00:00:00Z" in run("rate-card", "list", "--account", account_id).output
 
 
 def test_a_markup_needs_no_price_of_a_minute(account_id: str) -> None:
@@ -121,7 +137,7 @@ def test_a_markup_needs_no_price_of_a_minute(account_id: str) -> None:
 WRONG = (
     (("--per-minute", "-1"), "(perMinute)"),
     ((), "perMinute is needed"),
-    (("--per-minute", "0.10", "--component", "llm=0.05"), "(components)"),
+    (("--per-minute", "0.10", "--component", "llm=0.05"), "(components, --component)"),
     (("--per-minute", "0.10", "--component", "jokes=0.05"), "NAME=PRICE"),
     (("--per-minute", "0.10", "--component", "llm=0.05", "--component", "llm=0.05"), "once"),
     (("--per-minute", "0.10", "--month-price", '{"model":"volume","tiers":[{}]}'), "monthPrice.tiers.0.unitPrice"),
@@ -129,7 +145,7 @@ WRONG = (
     (("--per-minute", "0.10", "--month-price", "[]"), "JSON object"),
     (("--per-minute", "0.10", "--month-price", "@/no/such/file"), "cannot be read"),
     (("--per-minute", "0.10", "--tag", "a", "--template", "1"), "(tag)"),
-    (("--per-minute", "0.10", "--template", "7000000"), "(templateId)"),
+    (("--per-minute", "0.10", "--template", "7000000"), "(templateId, --template)"),
     (("--per-minute", "0.10", "--currency", "usd"), "(currency)"),
 )
 

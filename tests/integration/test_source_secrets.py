@@ -58,7 +58,7 @@ def test_refuses_the_source_of_another_account(provisioning: Provisioning) -> No
     source, _ = provisioning.create_source(account_id=theirs.id, provider="elevenlabs", secrets=["theirs"])
     outcome = set_secrets(mine.id, source.id, "new")
     assert outcome.exit_code == 1
-    assert outcome.output == "Error: this account has no source by this id\n"
+    assert outcome.output == "Error: this account has no source by this id [not_found]\n"
 
 
 def test_refuses_an_unprintable_secret(provisioning: Provisioning) -> None:
@@ -66,7 +66,7 @@ def test_refuses_an_unprintable_secret(provisioning: Provisioning) -> None:
     account = provisioning.create_account(name="Acme").account
     source, _ = provisioning.create_source(account_id=account.id, provider="retell", secrets=["right"])
     outcome = set_secrets(account.id, source.id, "wro\nng")
-    assert outcome.output == "Error: secret must be 1 to 255 printable characters (secret)\n"
+    assert outcome.output == "Error: secret must be 1 to 255 printable characters (secret) [validation_error]\n"
 
 
 def test_refuses_a_source_that_we_look_after(provisioning: Provisioning, database: Database, ring: KeyRing) -> None:

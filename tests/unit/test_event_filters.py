@@ -44,7 +44,8 @@ def test_what_can_never_match_is_refused(pattern: str) -> None:
 def test_our_own_events_are_for_operations_alone(operations: bool) -> None:
     """And an endpoint for operations gets no others; `*` is all that an endpoint may get."""
     allowed, refused_one = ("switchhook.*", "retell.*") if operations else ("retell.*", "switchhook.budget.alert")
-    checked_kinds(["*", allowed], operations=operations)
+    everything = "switchhook.*" if operations else "*"
+    assert checked_kinds(["*", allowed], operations=operations) == (everything, allowed)
     _check("switchhook.*", "switchhook.budget.alert", "switchhook.statement.closed")
     with pytest.raises(BadRequest) as refused:
         checked_kinds(["*", refused_one], operations=operations)

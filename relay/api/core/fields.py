@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from relay.provisioning.checks import MAX_NAME_CHARS, MAX_SECRET_CHARS
 
@@ -35,6 +38,27 @@ def _printable(text: str) -> str:
     if not text.strip() or not text.isprintable():
         raise ValueError("must be printable, and not blank")
     return text
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    """What a text must be like, and how that is said where it is not: an expression tells most people nothing."""
+
+    pattern: str
+    said: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """The text's own checks, and then this one."""
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        """The text's own schema with the pattern."""
+        return {**handler(schema), "pattern": self.pattern}
+
+    def _checked(self, text: str) -> str:
+        if not re.fullmatch(self.pattern, text):
+            raise PydanticCustomError("string_pattern_mismatch", self.said)
+        return text
 
 
 def _in_range(at: datetime) -> datetime:

@@ -39,6 +39,8 @@ _MESSAGES: Final = {
     "int_from_float": "must be a whole number",
     "float_type": "must be a number",
     "float_parsing": "must be a number",
+    "decimal_type": "must be a number",
+    "decimal_parsing": "must be a number",
     "finite_number": "must be a number that JSON has",
     "timezone_aware": "must say its offset from UTC: 2026-02-11T12:05:00Z",
     "datetime_type": "must be a moment in ISO 8601: 2026-02-11T12:05:00Z",
@@ -48,7 +50,7 @@ _MESSAGES: Final = {
 # Which of several models an object is read as: by one of its fields, which is wrong or not there.
 _TAGS: Final = frozenset({"union_tag_invalid", "union_tag_not_found"})
 # And the rest in the same manner: "String should have at least 1 character".
-_SHOULD: Final = re.compile(r"^\w+ should (?=\w)")
+_SHOULD: Final = re.compile(r"^(?:\w+ )?\w+ should (?=\w)")
 _COUNTED: Final = re.compile(r" after validation, not .*$")
 
 

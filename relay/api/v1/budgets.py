@@ -11,7 +11,7 @@ from billing.budgets import MAX_PERCENT, MAX_THRESHOLDS, USUAL_THRESHOLDS, money
 from billing.periods import month_of
 from relay.api.core.access import Access
 from relay.api.core.families import OURS
-from relay.api.core.fields import ShownMoment, ShownMoney, absent
+from relay.api.core.fields import Shaped, ShownMoment, ShownMoney, absent
 from relay.api.core.models import Input, Output
 from relay.api.core.operations import Call, Group
 from relay.api.core.pages import Page, PageQuery, made, page
@@ -27,7 +27,7 @@ _BUDGET = "/api/v1/budgets/<id:budget_id>"
 
 Amount = Annotated[
     str,
-    StringConstraints(pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?$"),
+    Shaped(r"^[0-9]{1,12}(\.[0-9]{1,6})?$", "must be a decimal, such as 250.00, with at most 6 decimals"),
     Field(description="A decimal as text, more than 0, in the account's currency: `250.00`.", examples=["250.00"]),
 ]
 Thresholds = Annotated[

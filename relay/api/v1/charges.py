@@ -5,13 +5,13 @@ from __future__ import annotations
 from datetime import date
 from typing import Annotated, Final
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import ConfigDict, Field
 
 from billing.reports import focus, ranges
 from relay.api.core import cursors
 from relay.api.core.access import Access
 from relay.api.core.families import OURS
-from relay.api.core.fields import ProviderName, RateCardId, RowNumber, ShownMoment, ShownMoney
+from relay.api.core.fields import ProviderName, RateCardId, RowNumber, Shaped, ShownMoment, ShownMoney
 from relay.api.core.models import Output, Query
 from relay.api.core.operations import Answer, Call, Forms, Group
 from relay.api.core.pages import Page, cut
@@ -27,7 +27,9 @@ group = Group(OURS, tag="Usage")
 
 _USUAL_ROWS: Final = 100
 
-Month = Annotated[str, StringConstraints(pattern=r"^2[0-9]{3}-(0[1-9]|1[0-2])$"), Field(examples=["2026-10"])]
+Month = Annotated[
+    str, Shaped(r"^2[0-9]{3}-(0[1-9]|1[0-2])$", "must be a month, such as 2026-10"), Field(examples=["2026-10"])
+]
 Exact = Annotated[str, Field(examples=["1.51666666666666666667"])]
 
 
@@ -56,7 +58,7 @@ class ChargesQuery(Query):
 
 
 class Charge(Output):
-    """A row of the ledger. `quantity` times `unitPrice` is `exact`, which is rounded to `amount`.
+    """A row of the ledger. `quantity` (to 20 decimals) times `unitPrice` is `exact`, which is rounded to `amount`.
 
     A charge has a row for each `line`, by `part`; `durationSeconds` and `billedSeconds` are those of the whole charge,
     on each of them. A reversal takes back the charge of its `sequence`. An amount of 0 with a `reason` was not charged,

@@ -6,19 +6,17 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from billing.money import format_price
 from billing.statements import credit_notes
 from billing.statements.credit_notes import CreditNote as CreditNoteRow
 from relay.api.core import cursors
 from relay.api.core.access import Access
 from relay.api.core.families import OURS
-from relay.api.core.fields import AccountId, ShownMoment, ShownMoney
+from relay.api.core.fields import AccountId, Shaped, ShownMoment, ShownMoney
 from relay.api.core.models import Input, Output
 from relay.api.core.operations import Call, Group
 from relay.api.core.pages import Page, PageQuery, page
 from relay.api.v1.statements import parsed_month
 from relay.store.pages import Place
-from relay.store.shown import moment
 
 group = Group(OURS, tag="Statements")
 
@@ -30,12 +28,12 @@ class NewCreditNote(Input):
 
     month: Annotated[
         str,
-        StringConstraints(pattern=r"^2[0-9]{3}-(0[1-9]|1[0-2])$"),
+        Shaped(r"^2[0-9]{3}-(0[1-9]|1[0-2])$", "must be a month, such as 2026-02"),
         Field(description="Of the closed statement that it gives back of.", examples=["2026-02"]),
     ]
     amount: Annotated[
         str,
-        StringConstraints(pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?$"),
+        Shaped(r"^[0-9]{1,12}(\.[0-9]{1,6})?$", "must be a decimal, such as 2.50, with at most 6 decimals"),
         Field(description="More than 0, with no more decimals than the currency is paid in.", examples=["2.50"]),
     ]
     reason: Annotated[Words, Field(examples=["An outage on 3 February"])]
@@ -98,15 +96,4 @@ def list_credit_notes(call: Call[None, PageQuery]) -> Page[CreditNote]:
 
 
 def _shown(row: CreditNoteRow) -> CreditNote:
-    return CreditNote(
-        number=row.number,
-        account_id=row.account_id,
-        month=f"{row.month:%Y-%m}",
-        reference=row.reference,
-        amount=format_price(row.amount, row.currency),
-        currency=row.currency,
-        reason=row.reason,
-        actor=row.actor,
-        approver=row.approver,
-        created_at=moment(row.created_at) or "",
-    )
+    return CreditNote.model_validate(credit_notes.shown(row))

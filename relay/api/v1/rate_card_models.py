@@ -9,25 +9,29 @@ from pydantic import ConfigDict, Field, StringConstraints
 
 from billing.card_fields import CardFields
 from billing.rates import COMPONENTS
-from relay.api.core.fields import GivenMoment, GivenRateCardId, RateCardId, RowNumber, ShownMoment, ShownMoney
+from relay.api.core.fields import GivenMoment, GivenRateCardId, RateCardId, RowNumber, Shaped, ShownMoment, ShownMoney
 from relay.api.core.models import Input, Output
 
 Money = Annotated[
     str,
-    StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$"),
+    Shaped(r"^[0-9]{1,9}(\.[0-9]{1,6})?$", "must be a decimal of 0 or more, such as 0.10, with at most 6 decimals"),
     Field(description="A decimal as text, in the card's currency: `0.10`.", examples=["0.10"]),
 ]
 Minutes = Annotated[
     str,
-    StringConstraints(pattern=r"^[0-9]{1,9}(\.[0-9]{1,6})?$"),
+    Shaped(r"^[0-9]{1,9}(\.[0-9]{1,6})?$", "must be minutes, 0 or more, such as 1000, with at most 6 decimals"),
     Field(description="Minutes, a decimal as text.", examples=["1000"]),
 ]
 Increments = Annotated[
     str,
-    StringConstraints(pattern=r"^[0-9]{1,5}/[0-9]{1,5}$"),
+    Shaped(r"^[0-9]{1,5}/[0-9]{1,5}$", "must be the first and the further seconds, such as 60/6"),
     Field(description="The first and the further seconds that are billed: `60/6`.", examples=["60/6"]),
 ]
-Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$"), Field(description="ISO 4217; one per account.")]
+Currency = Annotated[
+    str,
+    Shaped(r"^[A-Z]{3}$", "must be a currency's code in capitals, such as USD"),
+    Field(description="ISO 4217; one per account."),
+]
 Rounding = Literal["half_up", "half_even", "half_down", "up", "down"]
 Tag = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
@@ -155,7 +159,10 @@ class NewPreview(CardBody):
     rate_card_id: Annotated[
         GivenRateCardId | None, Field(description="In place of all that a card says: one of the account's.")
     ] = None
-    seconds: Annotated[Decimal, Field(ge=0, le=10**9, decimal_places=3, description="How long the call lasted.")]
+    seconds: Annotated[
+        Annotated[Decimal, Field(ge=0, le=10**9, decimal_places=3)] | None,
+        Field(description="How long the call lasted. Needed unless there are `monthMinutes`."),
+    ] = None
     provider_cost_usd: Annotated[
         Money | None, Field(description="What the provider asks for the call; a card with a markup needs it.")
     ] = None
@@ -194,11 +201,11 @@ class Month(Output):
 
 
 class Preview(Output):
-    """What the call would cost, step by step; nothing was charged."""
+    """What the call would cost, step by step; nothing was charged. Without `seconds` there is no call, only `month`."""
 
-    billed_seconds: int
-    exact: Annotated[str, Field(description="Before it is rounded, once.", examples=["0.16"])]
-    amount: ShownMoney
+    billed_seconds: int | None
+    exact: Annotated[str | None, Field(description="Before it is rounded, once.", examples=["0.16"])]
+    amount: ShownMoney | None
     currency: Annotated[str, Field(examples=["USD"])]
     steps: Annotated[list[str], Field(examples=[["91 s on 60/6 bills 96 s"]])]
     lines: list[Line]

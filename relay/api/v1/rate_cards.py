@@ -5,6 +5,8 @@ Whoever pays by a card does not write it: the operator's key makes cards, the ac
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from billing import card_fields, previews
 from billing.assessment import card_of
 from billing.rates import RateCard as Card
@@ -18,6 +20,8 @@ from relay.store import rate_cards, shown
 from relay.store.rate_cards import RateCardRow
 
 group = Group(OURS, tag="Rate cards")
+
+_NO_CALL: Final[dict[str, Any]] = {"billedSeconds": None, "exact": None, "amount": None, "steps": [], "lines": []}
 
 
 @group.operation(
@@ -63,11 +67,16 @@ def list_rate_cards(call: Call[None, PageQuery]) -> Page[RateCard]:
 def preview_price(call: Call[NewPreview, None]) -> Preview:
     """Say what a call would cost, and how that comes about.
 
-    By one of the account's cards, or by a card that is not there yet. Nothing is charged, and nothing is stored.
+    By one of the account's cards, or by a card that is not there yet. Nothing is charged, and nothing is stored. With
+    `monthMinutes` alone it is the month that is priced, and of a call there is null.
     """
     body = call.body
+    if body.seconds is None and body.month_minutes is None:
+        raise BadRequest("is required, unless there are monthMinutes", field="seconds")
     card = _card_of(call)
-    priced = previews.of_call(body.seconds, card, provider_cost=body.provider_cost_usd)
+    priced = _NO_CALL | {"currency": card.currency}
+    if body.seconds is not None:
+        priced = previews.of_call(body.seconds, card, provider_cost=body.provider_cost_usd)
     month = None if body.month_minutes is None else previews.of_month(body.month_minutes, card)
     return Preview.model_validate(priced | {"month": month})
 

@@ -15,7 +15,7 @@ from relay.api.core.models import Output
 from relay.api.core.operations import Call, Group
 from relay.api.core.pages import Page, PageQuery, page
 from relay.errors import BadRequest
-from relay.store import reconciliations, shown
+from relay.store import accounts, reconciliations, shown
 from relay.store.reconciliations import Reconciliation as Row
 
 group = Group(OURS, tag="Reconciliation")
@@ -61,16 +61,19 @@ class Reconciliation(Output):
     access=Access.OPERATE,
     query=ReconciliationsQuery,
     answers={200: Page[Reconciliation]},
+    errors=(404,),
 )
 def list_reconciliations(call: Call[None, ReconciliationsQuery]) -> Page[Reconciliation]:
     """List what days came to here and at the providers, the newest first.
 
-    A day is compared three hours after it is over; until then only what was `found` of it is there.
+    A day is compared three hours after it is over; until then only what was `found` of it is there. 404 for an
+    `account` that does not exist.
     """
     query = call.query
     if query.since is not None and query.until is not None and query.until <= query.since:
         raise BadRequest("to must be after from", code="range_empty", field="to")
     with call.services.database.begin() as connection:
+        accounts.check(connection, query.account)
         rows = reconciliations.page(
             connection,
             account_id=query.account,

@@ -22,6 +22,7 @@ from relay.api.core.operations import Answer, Call, Forms, Group, Raw
 from relay.api.core.pages import Cursor, Page, page
 from relay.api.core.tables import CSV, sheet
 from relay.errors import NotFound
+from relay.store import rate_cards, server
 
 group = Group(OURS, tag="Statements")
 
@@ -74,8 +75,9 @@ class StatementSummary(Output):
 class StatementLine(Output):
     """Charges that have in common what is paid for, the card, the unit price, the template, the tag and the class.
 
-    A `Correction` is of a month that is closed: `reference` is that statement's number. `unitPrice` null: each has its
-    own. An amount of 0 with a `reason` was not charged, in place of `listAmount`.
+    A `Correction` is of a month that is closed: `reference` is that statement's number. An amount of 0 with a
+    `reason` was not charged, in place of `listAmount`. What a minimum adds, or a maximum takes away, is a `quantity` of
+    the currency itself, at 1 or -1.
     """
 
     line: Annotated[str, Field(examples=["usage"])]
@@ -88,7 +90,7 @@ class StatementLine(Output):
     sessions: int
     billed_minutes: Annotated[str, Field(examples=["1.516667"])] | None
     quantity: Annotated[str, Field(examples=["1.516667"])]
-    unit_price: ShownMoney | None
+    unit_price: ShownMoney
     list_amount: ShownMoney
     amount: ShownMoney
 
@@ -217,11 +219,12 @@ def get_statement(call: Call[None, FormQuery], month: str) -> Statement | Answer
     """
     with call.services.database.begin() as connection:
         found = statements.of_month(connection, call.account_id, parsed_month(month), now=datetime.now(UTC))
+        cards = rate_cards.of_account(connection, account_id=call.account_id)
     match call.query.format or _accepted(call):
         case "csv":
             return sheet(statement_table.table(found), name=f"{found.number or 'statement'}-{month}")
         case "html":
-            html, headers = statement_page.written(found)
+            html, headers = statement_page.written(found, cards)
             return Answer(html, 200, {"Content-Type": HTML.content_type, **headers})
     return Statement.model_validate(statement_table.shown(found))
 
@@ -241,12 +244,14 @@ def close_statement(call: Call[Closing, None], account_id: str, month: str) -> C
     Months are closed by themselves 72 hours after their end. It takes up to minutes for a million calls; one that was
     broken off goes on when it is asked for again. 409 for a month that is not over, or is a draft and `early` is false.
     """
+    with call.services.database.begin() as connection:
+        now = server.now(connection)
     done = closing.close(
         call.services.database,
         account_id,
         parsed_month(month),
         actor=call.caller.actor,
-        now=datetime.now(UTC),
+        now=now,
         early=call.body.early,
     )
     return Closed(data=[_closed(one) for one in done])

@@ -62,7 +62,7 @@ def set_budget(
 ) -> None:
     """Make a budget, or change what is given of the one that there is."""
     with _reading() as connection:
-        accounts.get(connection, account_id)
+        currency = accounts.get(connection, account_id).currency
         known = budgets.find(connection, account_id=account_id, tag=tag)
     if known is None:
         if amount is None:
@@ -82,7 +82,10 @@ def set_budget(
             thresholds=thresholds or UNSET,
             hard_limit=UNSET if hard_limit is None else hard_limit,
         )
-    show(shown.budget(made), as_json=as_json, title="budget made" if known is None else "budget changed")
+    said = shown.budget(made)
+    unit = {"currency": currency if currency or as_json else "that of the first rate card"}
+    told = {name: said[name] for name in ("id", "tag", "amount")} | unit | said
+    show(told, as_json=as_json, title="budget made" if known is None else "budget changed")
 
 
 @budget.command("list")
@@ -105,14 +108,18 @@ def list_budgets(account_id: str, as_json: bool) -> None:
 @budget.command("remove")
 @account_option
 @_tag_option
-def remove_budget(account_id: str, tag: str | None) -> None:
+@json_option
+def remove_budget(account_id: str, tag: str | None, as_json: bool) -> None:
     """Take a budget away: nothing more is told of it, and it limits nothing."""
     with _reading() as connection:
         known = budgets.find(connection, account_id=account_id, tag=tag)
     if known is None:
         raise NotFound("this account has no such budget")
     _provisioning().delete_budget(account_id=account_id, budget_id=known.id)
-    click.echo(f"{known.id} is removed")
+    if as_json:
+        show({"id": known.id, "removed": True}, as_json=True, title="")
+    else:
+        click.echo(f"{known.id} is removed")
 
 
 @contextmanager

@@ -160,7 +160,11 @@ def _show_changed(changed: Sequence[Dead], *, as_json: bool, none: str) -> None:
 @account_option
 @_destination_option(required=True)
 @click.option(
-    "--since", type=Past(), required=True, metavar="TIME", help="Rows written since then: 30d, or 2026-01-01T00:00:00Z."
+    "--since",
+    type=Past(),
+    required=True,
+    metavar="TIME",
+    help="Rows written since then: 30d, or 2026-01-01T00:00:00Z; UTC without a zone.",
 )
 @json_option
 def backfill(*, account_id: str, destination: str, since: datetime, as_json: bool) -> None:

@@ -14,13 +14,14 @@ import msgspec
 
 from relay.cli.billing.reconciliation import reconcile
 from relay.cli.listing import account_filter
-from relay.cli.moments import Past
+from relay.cli.moments import Past, shown_moment
 from relay.cli.output import json_option, table
 from relay.connections import postgres_engine, redis_client
 from relay.directory import Mirror
 from relay.outbox import charged
 from relay.sealing import KeyRing
 from relay.settings import Settings
+from relay.store import accounts
 from relay.store.database import Database
 from workers.recharge import Answer, Prepared, Recharged
 from workers.recharge import prepare as prepare_restored
@@ -38,7 +39,10 @@ _WORDS: Final = {
     Answer.UNREADABLE: "batches that cannot be read",
 }
 _HINTS: Final = {
-    Answer.UNRATED: "'switchhook sessions' says why; most often a rate card is missing that was made since the backup.",
+    Answer.CHARGED: "What was changed by hand since the backup has to be done again: calls that were rated again or "
+    "waived, and durations that were stated.",
+    Answer.UNRATED: "'switchhook billing unrated' says why: most often a rate card is missing that was made since the "
+    "backup; a duration that was stated must be stated again.",
     Answer.NO_ACCOUNT: "Accounts that were made since the backup cannot come back under their ids: "
     "make them anew, and charge these calls by hand.",
     Answer.REFUSED: "The log says why (charge_refused). Once that is mended, run this again.",
@@ -53,7 +57,7 @@ _FAILURES: Final = (Answer.NO_ACCOUNT, Answer.REFUSED, Answer.UNREADABLE)
     type=Past(),
     required=True,
     metavar="TIME",
-    help="The moment of the backup: 30m, 1h30m, 2d, or an ISO 8601 time.",
+    help="The moment of the backup: 30m, 1h30m, 2d, or ISO 8601, UTC without a zone.",
 )
 @account_filter
 @click.option("--providers", is_flag=True, help="Then ask the providers for what Redis did not have.")
@@ -79,6 +83,7 @@ def recharge(
     """
     if providers and dry_run:
         raise click.UsageError("--dry-run cannot say what the providers would add; leave out --providers")
+    click.echo(f"since {shown_moment(since)}", err=True)
     settings = Settings.from_environ()
     with closing(Database(postgres_engine(settings, pool_size=1))) as database, redis_client(settings) as client:
         prepared = None
@@ -87,6 +92,10 @@ def recharge(
             prepared = prepare_restored(client, database, mirror, since=since)
         parts = recharge_since(client, database, since=since, account_id=account_id, dry_run=dry_run)
         [done] = deque(_telling_progress(parts), maxlen=1)
+        if not done.counts:
+            # Not before: Postgres may have lost an account that Redis has charges of.
+            with database.begin() as connection:
+                accounts.check(connection, account_id)
         reach_ms = charged.reaches_back_to(client)
     reach = None if reach_ms is None else datetime.fromtimestamp(reach_ms / 1000, UTC)
     if as_json:

@@ -12,13 +12,13 @@ import click
 import msgspec
 
 from relay.cli.listing import account_filter
-from relay.cli.moments import Past
+from relay.cli.moments import Past, shown_moment
 from relay.cli.output import json_option, lines, table
 from relay.connections import postgres_engine, redis_client
 from relay.reconciliation import Outcome, Reconciler, Report
 from relay.sealing import KeyRing
 from relay.settings import Settings
-from relay.store import reconciliations, shown
+from relay.store import accounts, reconciliations, shown
 from relay.store.database import Database
 from relay.store.reconciliations import Reconciliation
 
@@ -49,7 +49,10 @@ class Day(click.ParamType[date]):
 @click.command()
 @click.option("--provider", type=click.Choice(_PROVIDERS), help="Only at this provider.")
 @click.option(
-    "--since", type=Past(), metavar="TIME", help="Read all calls since: 30m, 2d, or an ISO 8601 time (default: go on)."
+    "--since",
+    type=Past(),
+    metavar="TIME",
+    help="Read all calls since: 30m, 2d, or ISO 8601, UTC without a zone (default: go on).",
 )
 @json_option
 def reconcile(*, provider: str | None, since: datetime | None, as_json: bool) -> None:
@@ -58,6 +61,8 @@ def reconcile(*, provider: str | None, since: datetime | None, as_json: bool) ->
     The same is done every hour. Safe to repeat: a call is charged once and relayed once. Exits with 1 if a list could
     not be read, or if something that should have been charged was not.
     """
+    if since is not None:
+        click.echo(f"since {shown_moment(since)}", err=True)
     settings = Settings.from_environ()
     with closing(Database(postgres_engine(settings, pool_size=2))) as database, redis_client(settings) as client:
         reconciler = Reconciler(settings, database, KeyRing(settings.keys), client)
@@ -82,6 +87,7 @@ def differences(*, account_id: str | None, since: date | None, until: date | Non
         raise click.UsageError("--to must be after --from")
     settings = Settings.from_environ()
     with closing(Database(postgres_engine(settings, pool_size=1))) as database, database.begin() as connection:
+        accounts.check(connection, account_id)
         rows = reconciliations.page(connection, account_id=account_id, since=since, until=until)
     if as_json:
         lines([shown.reconciliation(row) for row in rows])

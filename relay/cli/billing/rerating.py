@@ -6,14 +6,19 @@ import sys
 import time
 from contextlib import closing
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Final
 
 import click
 import msgspec
 
 from billing import rerating
+from billing.money import summed
 from billing.rerating import Change, Difference, Selection, Totals
-from relay.cli.moments import Moment
+from billing.statements import period_rows
+from billing.statements.consequences import PriceDifference, price_differences
+from relay.cli.billing.naming import NOBODY, by_option
+from relay.cli.moments import Moment, shown_moment
 from relay.cli.output import json_option, table
 from relay.connections import postgres_engine
 from relay.settings import Settings
@@ -25,8 +30,16 @@ _SHOWN: Final = 20
 
 @click.command()
 @click.option("--account", "account_id", metavar="ID", required=True, help="Whose calls.")
-@click.option("--from", "begin", type=Moment(), required=True, help="Calls that began then or later (ISO 8601).")
-@click.option("--to", "end", type=Moment(), required=True, help="Calls that began before then (ISO 8601).")
+@click.option(
+    "--from",
+    "begin",
+    type=Moment(),
+    required=True,
+    help="Calls that began then or later; ISO 8601, UTC without a zone.",
+)
+@click.option(
+    "--to", "end", type=Moment(), required=True, help="Calls that began before then; ISO 8601, UTC without a zone."
+)
 @click.option(
     "--card", "card_id", metavar="ID", help="By this rate card; else by the one that is in force for each by now."
 )
@@ -36,6 +49,7 @@ _SHOWN: Final = 20
 @click.option("--charge-waived", is_flag=True, help="Charge those again that were waived.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
+@by_option
 @json_option
 def rerate(
     *,
@@ -49,9 +63,12 @@ def rerate(
     charge_waived: bool,
     dry_run: bool,
     yes: bool,
+    actor: str | None,
     as_json: bool,
 ) -> None:
     """Rate charged calls again: show the difference, then post reversals and charges.
+
+    The difference is of the calls, and of the prices of whole months (tiers, fees) that their minutes change.
 
     For a card that was added for the past, or a price that was wrong. Calls are chosen by when they began, which also
     chooses their cards. What is rated by --card stays so, also when a later event corrects its duration; so does what
@@ -66,14 +83,21 @@ def rerate(
     selection = Selection(account_id=account_id, begin=begin, end=end, template_id=template_id, tag=tag)
     with closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database:
         expected, first = _surveyed(database, selection, change)
+        with database.begin() as connection:
+            period_rows.take_time(connection)
+            prices = price_differences(connection, account_id, expected.minutes)
         posted = None
         if not as_json:
-            _show(expected, first)
+            click.echo(f"Calls that began from {shown_moment(begin)} on and before {shown_moment(end)}:")
+            _show(expected, first, prices)
         if not dry_run and expected.changed and _is_wanted(expected, yes=yes, as_json=as_json):
             told = _Progress(expected.sessions)
-            posted = rerating.rerate(database, selection, change, actor="cli", expected=expected, on_page=told)
+            posted = rerating.rerate(
+                database, selection, change, actor=actor or NOBODY, expected=expected, on_page=told
+            )
     if as_json:
-        click.echo(msgspec.json.encode(_answer(expected, first, posted)).decode())
+        range_ = {"from": selection.begin, "to": selection.end}
+        click.echo(msgspec.json.encode(range_ | _answer(expected, first, prices, posted)).decode())
     elif posted is not None:
         click.echo(f"Rated {posted.changed} call(s) again.")
 
@@ -112,26 +136,40 @@ def _is_wanted(expected: Totals, *, yes: bool, as_json: bool) -> bool:
     return click.confirm(f"Rate {expected.changed} call(s) again?")
 
 
-def _show(totals: Totals, first: list[Difference]) -> None:
+def _show(totals: Totals, first: list[Difference], prices: list[PriceDifference]) -> None:
     rows = [
-        (f"{one.rated_at:%Y-%m-%d %H:%M:%S}", one.session_id, one.old_card_id, one.old_amount, one.new_card_id,
+        (one.rated_at, one.session_id, one.old_card_id, one.old_amount, one.new_card_id,
          "" if one.refused else one.new_amount, one.refused or f"{one.difference:+f}")
         for one in first
     ]  # fmt: skip
-    table(rows, ("BEGAN", "SESSION", "CARD", "WAS", "NEW CARD", "WILL BE", "DIFFERENCE"), empty="nothing changes")
+    if rows:
+        table(rows, ("BEGAN", "SESSION", "CARD", "WAS", "NEW CARD", "WILL BE", "DIFFERENCE"), empty="")
     rest = totals.changed + totals.refused - len(first)
     if rest > 0:
         click.echo(f"... and {rest} more")
-    currency = first[0].currency if first else ""
-    click.echo(
-        f"{totals.sessions} charged call(s), {totals.changed} change: {totals.old_amount:f} {currency} becomes "
-        f"{totals.new_amount:f} {currency} ({totals.difference:+f})"
-    )
     if totals.refused:
         click.echo(f"{totals.refused} cannot be rated so, and stay as they are")
+    if not totals.changed:
+        click.echo(f"{totals.sessions} charged call(s), and none of them changes")
+        return
+    currency = first[0].currency
+    click.echo(
+        f"{totals.sessions} charged call(s), {totals.changed} change: {totals.old_amount:f} {currency} becomes "
+        f"{totals.new_amount:f} {currency} ({totals.difference:+f} {currency})"
+    )
+    for one in prices:
+        click.echo(f"The price of {one.month:%Y-%m} as a whole by {one.card_id} changes by {one.amount:+f} {currency}")
+    if prices:
+        click.echo(f"Statements change by {_of_statements(totals, prices):+f} {currency} in all")
 
 
-def _answer(expected: Totals, first: list[Difference], posted: Totals | None) -> dict[str, Any]:
+def _of_statements(totals: Totals, prices: list[PriceDifference]) -> Decimal:
+    return summed((totals.difference, *(one.amount for one in prices)))
+
+
+def _answer(
+    expected: Totals, first: list[Difference], prices: list[PriceDifference], posted: Totals | None
+) -> dict[str, Any]:
     return {
         "sessions": expected.sessions,
         "changed": expected.changed,
@@ -139,6 +177,10 @@ def _answer(expected: Totals, first: list[Difference], posted: Totals | None) ->
         "oldAmount": expected.old_amount,
         "newAmount": expected.new_amount,
         "difference": expected.difference,
+        "monthPrices": [
+            {"month": f"{one.month:%Y-%m}", "rateCardId": one.card_id, "difference": one.amount} for one in prices
+        ],
+        "statementDifference": _of_statements(expected, prices),
         "posted": None if posted is None else posted.changed,
         "first": [
             {

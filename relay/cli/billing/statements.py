@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import closing
 from datetime import UTC, date, datetime
-from typing import Any
 
 import click
 import msgspec
@@ -14,12 +13,13 @@ from billing import statements
 from billing.statements import Statement
 from billing.statements import table as statement_table
 from relay.api import statement_page
+from relay.cli.billing import statement_rows
 from relay.cli.billing.months import MONTH
 from relay.cli.listing import account_filter
 from relay.cli.output import json_option, table
 from relay.connections import postgres_engine
 from relay.settings import Settings
-from relay.store import accounts
+from relay.store import accounts, rate_cards
 from relay.store.database import Database
 
 
@@ -66,10 +66,11 @@ def show_statement(
         raise click.UsageError("give one of --json, --csv and --html")
     with closing(_database()) as database, database.begin() as connection:
         found = _found(connection, number, account_id, month)
+        cards = rate_cards.of_account(connection, account_id=found.account_id)
     if form == "csv":
         click.echo(statement_table.table(found), nl=False)
     elif form == "html":
-        click.echo(statement_page.written(found)[0])
+        click.echo(statement_page.written(found, cards)[0])
     elif as_json:
         click.echo(msgspec.json.encode(statement_table.shown(found)).decode())
     else:
@@ -85,21 +86,12 @@ def _found(connection: Connection, number: str | None, account_id: str | None, m
 
 
 def _show(found: Statement) -> None:
-    body, currency = found.body, found.currency or ""
+    body = found.body
     title = f"Statement {found.number}" if found.number else f"Statement of {found.month:%Y-%m}, {found.state.value}"
     click.echo(f"{title}: {body['accountName']}, {body['month']}, {body['sessions']} calls")
     if statement_table.is_provisional(found):
         click.echo("Provisional: what is here may change until the month is closed.")
-    rows: list[tuple[Any, ...]] = [
-        (statement_table.line_name(one["line"]), one["reference"], one["tag"], one["sessions"], one["quantity"],
-         one["unitPrice"], one["amount"])
-        for one in body["lines"]
-    ]  # fmt: skip
-    rows += [(f"Price of {one['month']}", one["reference"], *[None] * 4, one["amount"]) for one in body["monthPrices"]]
-    rows += [(one["number"], one["reference"], *[None] * 4, one["amount"]) for one in body["creditNotes"]]
-    rows.append(("Rounding", *[None] * 5, body["rounding"]))
-    rows.append(("Total, net of tax", *[None] * 5, f"{body['total']} {currency}"))
-    table(rows, ("WHAT FOR", "CORRECTS", "TAG", "CALLS", "QUANTITY", "UNIT PRICE", "AMOUNT"), empty="")
+    table(statement_rows.rows(body), statement_rows.HEADINGS, empty="")
     for one in body["unrated"]:
         click.echo(f"Not charged: {one['sessions']} call(s), {one['reason']}")
     if found.sha256:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
 from datetime import datetime
+from typing import Final
 
 import click
 import msgspec
 
 from billing import unrated as unrated_sessions
+from billing.unrated import Count
+from relay.cli.billing.naming import NOBODY, by_option
 from relay.cli.listing import account_filter
-from relay.cli.moments import Past
+from relay.cli.moments import Past, shown_moment
 from relay.cli.output import json_option, lines, show, table
 from relay.connections import postgres_engine
 from relay.settings import Settings
+from relay.store import accounts, sessions
 from relay.store.database import Database
+from relay.store.sessions import Session
+from relay.store.shown import moment
 
 _WAYS: tuple[tuple[frozenset[str], str], ...] = (
     (
@@ -32,19 +39,47 @@ _WAYS: tuple[tuple[frozenset[str], str], ...] = (
 )
 
 
+_LISTED: Final = ("sessionId", "accountId", "provider", "conversationId", "reason", "durationSeconds", "ratedAt")
+
+
 @click.command()
 @account_filter
+@click.option("--list", "each", is_flag=True, help="Each call, newest first, in place of their numbers.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="With --list: so many.")
 @json_option
-def unrated(*, account_id: str | None, as_json: bool) -> None:
+def unrated(*, account_id: str | None, each: bool, limit: int, as_json: bool) -> None:
     """Which calls could not be charged, by reason, and what to do."""
     with closing(_database()) as database, database.begin() as connection:
+        accounts.check(connection, account_id)
         counted = unrated_sessions.counts(connection, account_id=account_id)
+        found = sessions.page(connection, account_id=account_id, unrated=True, limit=limit) if each else []
+    if each:
+        _show_each(found, sum(one.sessions for one in counted), as_json=as_json)
+    else:
+        _show_counts(counted, as_json=as_json)
+
+
+def _show_each(found: Sequence[Session], number: int, *, as_json: bool) -> None:
+    rows = [
+        (one.id, one.account_id, one.provider, one.conversation_id, one.unrated_reason, one.duration_seconds,
+         one.rated_at)
+        for one in found
+    ]  # fmt: skip
+    if as_json:
+        lines([dict(zip(_LISTED, (*row[:-1], moment(row[-1])), strict=True)) for row in rows])
+        return
+    headings = ("SESSION", "ACCOUNT", "PROVIDER", "CONVERSATION", "REASON", "SECONDS", "RATED AT")
+    table(rows, headings, empty="every call is charged")
+    if number > len(found):
+        click.echo(f"... and {number - len(found)} more")
+
+
+def _show_counts(counted: Sequence[Count], *, as_json: bool) -> None:
     if as_json:
         named = ("accountId", "reason", "sessions", "since")
         lines([dict(zip(named, one, strict=True)) for one in counted])
         return
-    rows = [(one.account_id, one.reason, one.sessions, f"{one.since:%Y-%m-%d %H:%M}") for one in counted]
-    table(rows, ("ACCOUNT", "REASON", "SESSIONS", "SINCE"), empty="every call is charged")
+    table(counted, ("ACCOUNT", "REASON", "SESSIONS", "SINCE"), empty="every call is charged")
     reasons = {one.reason for one in counted}
     for meant, way in _WAYS:
         if meant & reasons:
@@ -53,10 +88,16 @@ def unrated(*, account_id: str | None, as_json: bool) -> None:
 
 @click.command("rate-unrated")
 @click.option("--account", "account_id", metavar="ID", help="Only of this account; needed with --session.")
-@click.option("--since", type=Past(), metavar="TIME", help="Only calls that began then or later: 2d, or ISO 8601.")
+@click.option(
+    "--since",
+    type=Past(),
+    metavar="TIME",
+    help="Only calls that began then or later: 2d, or ISO 8601, UTC without a zone.",
+)
 @click.option("--session", "session_id", metavar="ID", type=click.IntRange(1, 2**63 - 1), help="One session alone.")
 @click.option("--seconds", metavar="N", help="How long that session's call was.")
 @click.option("--reason", metavar="TEXT", help="How you know.")
+@by_option
 @json_option
 def rate_unrated(
     *,
@@ -65,25 +106,33 @@ def rate_unrated(
     session_id: int | None,
     seconds: str | None,
     reason: str | None,
+    actor: str | None,
     as_json: bool,
 ) -> None:
     """Charge the calls whose rate card, or whose provider's cost, is known by now.
 
-    With --session, --seconds and --reason one call is charged by the duration that you looked up; the audit trail keeps
-    who said so. A later word of the provider itself still corrects it.
+    With --session, --seconds and --reason one call is charged by the duration that you looked up; --by is who said so,
+    in the audit trail and on the row of the ledger. A later word of the provider itself still corrects it.
     """
     stated = (account_id, session_id, seconds, reason)
     with closing(_database()) as database:
         if account_id and session_id and seconds is not None and reason is not None:
             bill = unrated_sessions.state_duration(
-                database, account_id=account_id, session_id=session_id, seconds=seconds, reason=reason, actor="cli"
+                database,
+                account_id=account_id,
+                session_id=session_id,
+                seconds=seconds,
+                reason=reason,
+                actor=actor or NOBODY,
             )
             session = bill.session
             fields = {"sessionId": session.id, "cost": session.cost, "currency": session.currency}
             show(fields, as_json=as_json, title="Charged.")
             return
-        if any(value is not None for value in stated[1:]):
-            raise click.UsageError("--session, --seconds and --reason go together, with --account")
+        if any(value is not None for value in (*stated[1:], actor)):
+            raise click.UsageError("--session, --seconds and --reason go together, with --account; --by is for them")
+        with database.begin() as connection:
+            accounts.check(connection, account_id)
         done = unrated_sessions.rate_what_can_be(
             database,
             account_id=account_id,
@@ -93,7 +142,8 @@ def rate_unrated(
     if as_json:
         click.echo(msgspec.json.encode({"seen": done.seen, "rated": done.rated}).decode())
     else:
-        click.echo(f"Charged {done.rated} of {done.seen} calls whose card or cost was missing.")
+        begun = "" if since is None else f" and that began at {shown_moment(since)} or later"
+        click.echo(f"Charged {done.rated} of {done.seen} calls whose card or cost was missing{begun}.")
 
 
 def _database() -> Database:

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import ARRAY, BigInteger, Column, Date, Integer, LargeBinary, SmallInteger, Table, Text
 
-from relay.store.tables.columns import EXACT, FACT, MOMENT, MONEY, metadata
+from relay.store.tables.columns import EXACT, FACT, MOMENT, MONEY, SUM, metadata
 
 ledger: Final = Table(
     "ledger",
@@ -23,10 +23,10 @@ ledger: Final = Table(
     Column("started_at", MOMENT, nullable=False),
     Column("duration_seconds", EXACT),
     Column("billed_seconds", Integer, nullable=False),
-    # Of one unit of `quantity`: a minute of usage, a fee, a dollar of the provider's.
-    Column("unit_price", MONEY, nullable=False),
+    # Of one unit of `quantity`: a minute of usage, a fee, a dollar of the provider's, or the price of a month.
+    Column("unit_price", SUM, nullable=False),
     Column("exact", EXACT, nullable=False),
-    Column("amount", MONEY, nullable=False),
+    Column("amount", SUM, nullable=False),
     Column("currency", Text, nullable=False),
     Column("steps", ARRAY(Text), nullable=False),
     Column("created_at", MOMENT, nullable=False),
@@ -60,8 +60,8 @@ usage_quarters: Final = Table(
     Column("unrated", BigInteger, nullable=False),
     Column("duration_seconds", EXACT, nullable=False),
     Column("billed_seconds", BigInteger, nullable=False),
-    Column("amount", MONEY, nullable=False),
-    Column("list_amount", MONEY, nullable=False),
+    Column("amount", SUM, nullable=False),
+    Column("list_amount", SUM, nullable=False),
 )
 
 statements: Final = Table(
@@ -72,7 +72,7 @@ statements: Final = Table(
     Column("status", Text, nullable=False),
     Column("number", Text),
     Column("currency", Text),
-    Column("total", MONEY),
+    Column("total", SUM),
     # JSON, as its digest was taken.
     Column("body", Text),
     Column("sha256", LargeBinary),
@@ -112,7 +112,7 @@ budget_alerts: Final = Table(
     Column("threshold", SmallInteger, nullable=False),
     # The budget's, when it was crossed.
     Column("amount", MONEY, nullable=False),
-    Column("spent", MONEY, nullable=False),
+    Column("spent", SUM, nullable=False),
     Column("at", MOMENT, nullable=False),
     # A larger budget has lifted the threshold above what was spent by then.
     Column("rearmed_at", MOMENT),
@@ -145,7 +145,7 @@ reconciliations: Final = Table(
     Column("found", BigInteger, nullable=False),
     Column("duration_seconds", EXACT, nullable=False),
     Column("provider_duration_seconds", EXACT, nullable=False),
-    Column("amount", MONEY, nullable=False),
+    Column("amount", SUM, nullable=False),
     Column("currency", Text, nullable=False),
     Column("provider_cost_usd", EXACT),
     Column("checked_at", MOMENT, nullable=False),

@@ -13,5 +13,7 @@ FACT: Final = String(256)
 MOMENT: Final = TIMESTAMP(timezone=True)
 # Kept to a millionth: rounding each call to cents turns 4.83 into 5.
 MONEY: Final = Numeric(18, 6)
+# What many calls come to: a million times what one may cost.
+SUM: Final = Numeric(24, 6)
 # Exact figures keep every digit they came with.
 EXACT: Final = Numeric()

@@ -299,6 +299,32 @@ def test_every_way_to_begin_a_conversation_asks_first(
     assert api.post("/api/agents/signed-url", signed).status_code == 200  # what is held back for it was counted
 
 
+def test_what_is_held_back_for_a_session_opens_its_own_conversation_alone(api: Api, eleven: FakeElevenLabs) -> None:
+    """No other agent's; none once it has begun, and none when nobody waits for it any more."""
+    a_price(api)
+    cheap, dear = a_template(api, maxDurationSeconds=60), a_template(api, maxDurationSeconds=3600)
+    for template_id in (cheap, dear):  # so that each has its agent
+        assert api.post("/api/convagents/sessions", {"templateId": template_id}).status_code == 201
+    with api.database.begin() as connection:
+        connection.execute(text("UPDATE sessions SET reserved = NULL WHERE account_id = :id"), {"id": api.account.id})
+    create(api, "1", hardLimit=True)
+    started = api.post("/api/convagents/sessions", {"templateId": cheap}).get_json()["data"]["session"]
+
+    def signed(template_id: int) -> int:
+        this = tables.templates.c.id == template_id
+        with api.database.begin() as connection:
+            agent_id = connection.execute(select(tables.templates.c.agent_id).where(this)).scalar_one()
+        return api.post("/api/agents/signed-url", {"agentId": agent_id, "sessionId": started["id"]}).status_code
+
+    assert [signed(template_id) for template_id in (cheap, dear)] == [200, 402]
+    for change in ("status = 'active'", "status = 'pending', created_at = now() - interval '121 minutes'"):
+        with api.database.begin() as connection:
+            connection.execute(text(f"UPDATE sessions SET {change} WHERE account_id = :id"), {"id": api.account.id})
+        if "pending" in change:
+            spend(api, "1")
+        assert signed(cheap) == 402
+
+
 def test_a_session_that_its_provider_does_not_take_gives_back_what_was_held(api: Api, retell: FakeRetell) -> None:
     """The next one finds all of it."""
     a_price(api)
@@ -525,6 +551,14 @@ def test_an_endpoint_is_changed_to_operations_and_back(api: Api) -> None:
     assert (changed["operations"], changed["events"]) == (True, ["switchhook.budget.*"])
     assert api.patch(path, {"operations": False}).status_code == 400
     assert api.patch(path, {"operations": False, "events": ["*"]}).get_json()["operations"] is False
+
+
+def test_all_that_an_endpoint_for_operations_takes_is_ours(api: Api) -> None:
+    """Whichever way it becomes one: its filters say so to versions that know of no operations."""
+    made = an_endpoint(api, "http://127.0.0.1:9/1", operations=True)
+    changed = an_endpoint(api, "http://127.0.0.1:9/2")
+    answer = api.patch(f"/api/v1/endpoints/{changed['id']}", {"operations": True}).get_json()
+    assert (made["events"], answer["events"]) == (["switchhook.*"], ["switchhook.*"])
 
 
 def test_an_endpoint_of_a_template_stays_with_its_calls(api: Api) -> None:

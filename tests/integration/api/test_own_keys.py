@@ -12,6 +12,7 @@ import pytest
 
 from relay.outbox import Outbox
 from relay.outbox.outcomes import OutcomeReader
+from relay.providers.rest.retell import Retell
 from relay.settings import Settings
 from relay.store import charges, sessions
 from relay.store.sessions import Session
@@ -180,6 +181,36 @@ def test_a_call_on_the_operators_key_is_charged(api: Api, way: Way) -> None:
     assert ledger(api, session_id) == [(LISTED, None, None)]
     shown = api.get(f"/api/v1/sessions/{session_id}").get_json()
     assert (shown["cost"], shown["listCost"], shown["waivedReason"]) == ("0.151667", None, None)
+
+
+@pytest.mark.parametrize("provider", ["elevenlabs", "retell"])
+def test_a_session_whose_key_was_refused_did_not_run_on_it(api: Api, provider: str) -> None:
+    """A webhook may name it all the same, and its call is charged."""
+    agent_id = f"agent_{api.account.id}_{next(_numbers)}"
+    api.grant(provider, agent_id)
+    template = api.post(TEMPLATES, SHORTEST | {"provider": provider, "agentId": agent_id}).get_json()["data"]
+    assert api.put(f"/api/v1/provider-keys/{provider}", {"key": "of-nobody"}).status_code == 200
+    assert api.post(SESSIONS, {"templateId": template["id"]}).status_code == 502
+    with api.database.begin() as connection:
+        (failed,) = sessions.page(connection, account_id=api.account.id)
+    assert (failed.status, failed.own_key) == ("failed", False)
+
+
+def test_a_web_call_is_on_the_own_key_once_retell_has_taken_it(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While Retell is asked nobody knows, and a webhook may name the session already."""
+    asked: list[bool] = []
+    create = Retell.create_web_call
+
+    def looking(self: Retell, *given: Any, **named: Any) -> Any:
+        with api.database.begin() as connection:
+            asked.extend(one.own_key for one in sessions.page(connection, account_id=api.account.id))
+        return create(self, *given, **named)
+
+    monkeypatch.setattr(Retell, "create_web_call", looking)
+    assert api.put("/api/v1/provider-keys/retell", {"key": RETELL_KEY}).status_code == 200
+    agent_id = f"agent_{api.account.id}_{next(_numbers)}"
+    _, session_id = started(api, provider="retell", agentId=agent_id)
+    assert (asked, session_of(api, session_id).own_key) == ([False], True)
 
 
 def test_a_key_that_is_stored_later_changes_no_call(api: Api) -> None:

@@ -189,6 +189,25 @@ def test_wrong_cards_are_refused(api: Api, body: dict[str, Any], field: str) -> 
     assert api.get("/api/v1/rate-cards").get_json()["data"] == []
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"perMinute": "-1"}, "must be a decimal of 0 or more, such as 0.10, with at most 6 decimals"),
+        ({"perMinute": 0.1}, "must be a string"),
+        ({"currency": "usd"}, "must be a currency's code in capitals, such as USD"),
+        ({"increments": "60"}, "must be the first and the further seconds, such as 60/6"),
+        (
+            {"monthPrice": INCLUDED | {"minutes": "-5"}},
+            "must be minutes, 0 or more, such as 1000, with at most 6 decimals",
+        ),
+    ],
+)
+def test_what_a_price_must_be_is_said_in_words(api: Api, body: dict[str, Any], said: str) -> None:
+    """Whoever writes prices reads no regular expressions."""
+    (issue,) = api.post(path(api), {"perMinute": "0.10"} | body, key=api.operator_key).get_json()["issues"]
+    assert issue["message"] == said
+
+
 def test_whoever_pays_does_not_write_the_price(api: Api) -> None:
     """No key of an account makes a card, for itself or another; a reading key sees its own."""
     create(api)
@@ -366,3 +385,24 @@ def test_the_card_of_another_account_is_not_tried(api: Api) -> None:
     made = create(api)
     answer = api.post(PREVIEW, {"rateCardId": made["id"], "seconds": 91}, key=api.other.key)
     assert (answer.status_code, answer.get_json()["code"]) == (400, "rate_card_unknown")
+
+
+def test_a_month_is_tried_without_a_call(api: Api) -> None:
+    """Its minutes are enough; one of the two is needed."""
+    tried = {"perMinute": "0.10", "monthPrice": INCLUDED, "monthMinutes": "600"}
+    answer = api.post(PREVIEW, tried)
+    assert answer.status_code == 200, answer.get_json()
+    shown = answer.get_json()
+    assert (shown["month"]["amount"], shown["currency"]) == ("8.000000", "USD")
+    assert (shown["billedSeconds"], shown["amount"], shown["lines"]) == (None, None, [])
+    assert answer.get_json() == api.post(PREVIEW, tried | {"seconds": None}).get_json()
+    refused = api.post(PREVIEW, {"perMinute": "0.10"})
+    assert (refused.status_code, refused.get_json()["field"]) == (400, "seconds")
+    assert "monthMinutes" in refused.get_json()["detail"]
+
+
+@pytest.mark.parametrize("seconds", [True, [], "long"])
+def test_seconds_that_are_no_number_are_called_so(api: Api, seconds: Any) -> None:
+    """In words, whatever they are."""
+    (issue,) = api.post(PREVIEW, {"perMinute": "0.10", "seconds": seconds}).get_json()["issues"]
+    assert issue["message"] == "must be a number"

@@ -80,6 +80,13 @@ def test_days_are_narrowed_and_paged(api: Api) -> None:
     assert theirs["accountId"] == api.other.id
 
 
+def test_an_account_that_does_not_exist_is_not_found(api: Api) -> None:
+    """It is mistyped, and not without any days."""
+    refused = api.get(PATH, key=api.operator_key, query_string={"account": api.account.id[:-1]})
+    assert (refused.status_code, refused.get_json()["detail"]) == (404, "there is no account by this id")
+    assert listed(api, account=api.account.id) == {"data": [], "nextCursor": None}
+
+
 @pytest.mark.parametrize(
     ("query", "field"),
     [

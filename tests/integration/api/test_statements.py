@@ -140,6 +140,7 @@ def test_page_is_readable_and_holds_nothing_that_runs(api: Api, own: Books, how:
     assert page.seen & {"script", "img", "link", "iframe"} == set()
     assert TAG in page.text
     assert "net of tax" in page.text
+    assert "to the decimals of its rate card" in page.text.replace("\n", " ")
     assert ("Provisional" in page.text) is not is_closed
     assert ("SHA-256" in page.text) is is_closed
 
@@ -196,6 +197,9 @@ def test_operator_writes_credit_notes_and_the_account_reads_them(api: Api, own: 
     made = api.post(path, note, key=api.operator_key).get_json()
     assert (made["reference"], made["amount"], made["actor"]) == (own.statement(JUNE).number, "0.10", "operator")
     assert api.get("/api/v1/credit-notes").get_json() == {"data": [made], "nextCursor": None}
+    (change,) = api.get("/api/v1/audit", query_string={"action": "credit_note.issued"}).get_json()["data"]
+    assert (change["objectId"], change["before"]) == (made["number"], None)
+    assert change["after"] == hashlib.sha256(msgspec.json.encode(made, order="deterministic")).hexdigest()
     assert api.get("/api/v1/credit-notes", key=api.other.key).get_json()["data"] == []
     refused = [
         api.post(path, note | change, key=api.operator_key)

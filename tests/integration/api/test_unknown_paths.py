@@ -30,3 +30,12 @@ def test_another_method_is_refused_in_the_same_dialect(api: Api, key: str) -> No
     assert answer.status_code == 405
     assert operation.method in answer.headers["Allow"]
     Draft202012Validator(operation.family.refusal_schema).validate(answer.get_json())
+
+
+def test_an_id_without_the_form_of_one_is_told_in_our_words(api: Api) -> None:
+    """It matches no path: whoever wrote it is no one who typed into a browser."""
+    answer = api.get("/api/v1/accounts/acc_x", key=api.operator_key)
+    assert (answer.status_code, answer.get_json()["code"]) == (404, "not_found")
+    assert answer.get_json()["detail"] == (
+        "there is nothing at this path: look at it again, and at the form of the ids in it"
+    )

@@ -315,6 +315,21 @@ def test_csv_pages_by_a_header(api: Api) -> None:
 # The ledger's rows
 
 
+def test_what_a_maximum_takes_away_is_counted_in_the_currency(api: Api) -> None:
+    """Its quantity is what was too much, to every digit; it has no price that could be rounded."""
+    priced(api.database, api.account.id, max_charge=Decimal("0.10"))
+    called(api.database, api.account.id, at("2026-03-01T10:00"), seconds="91")
+    maximum = asked(api, "/api/v1/charges").get_json()["data"][0]
+    assert (maximum["line"], maximum["quantity"], maximum["unitPrice"]) == (
+        "maximum",
+        "0.05166666666666666667",
+        "-1.00",
+    )
+    assert maximum["exact"].startswith("-0.0516666666666666666")
+    (row, _) = sheet(asked(api, "/api/v1/charges", format="csv"))
+    assert (row["PricingUnit"], row["ListUnitPrice"]) == ("USD", "-1.000000")
+
+
 def test_charges_show_what_their_amount_follows_from(api: Api) -> None:
     """Each line of a charge, the newest call first."""
     account, database = api.account.id, api.database

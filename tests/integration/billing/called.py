@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
+import os
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
+import pytest
 import redis
 from flask import Flask
 from sqlalchemy import select, text
 
+from relay.connections import postgres_engine
+from relay.connections import redis_client as connect_redis
+from relay.demo.embedded import EmbeddedPostgres, EmbeddedRedis
 from relay.outbox import Claim, Outbox, Room, Settlement, Verb
 from relay.outbox.outcomes import AttemptOutcome, OutcomeReader, decode_facts, encode_outcome
 from relay.providers import PROVIDERS
@@ -34,6 +41,8 @@ from tests.fakes.retell import FakeRetell
 from workers.charge import ChargeLane
 from workers.record import RecordLane
 
+OWN_KEY: Final = "xi-key-of-the-account"
+AGENT: Final = "agent_of_the_account"
 HOOK: Final = "http://127.0.0.1:9/hook"
 HOUR: Final = timedelta(hours=1)
 _numbers = itertools.count(1)
@@ -206,3 +215,74 @@ def _delivered(claim: Claim) -> Settlement:
         attempted=True,
     )
     return Settlement(claim, Verb.DONE, attempted=True, outcome=encode_outcome(outcome))
+
+
+@pytest.fixture(scope="module", name="servers")
+def the_providers() -> Iterator[tuple[FakeElevenLabs, FakeRetell, FakeAgora]]:
+    """The providers."""
+    with FakeElevenLabs(KEY, OWN_KEY) as elevenlabs, FakeRetell() as retell, FakeAgora() as agora:
+        yield elevenlabs, retell, agora
+
+
+@pytest.fixture(scope="module", name="called_settings")
+def the_settings(
+    embedded_redis: EmbeddedRedis,
+    embedded_postgres: EmbeddedPostgres,
+    migrated_template: str,
+    redis_numbers: Iterator[int],
+) -> Iterator[Settings]:
+    """A database and a Redis of the module's own."""
+    name = f"called_{os.urandom(4).hex()}"
+    environ = {
+        "DATABASE_URL": embedded_postgres.create_database(name, template=migrated_template),
+        "REDIS_URL": embedded_redis.url_of(next(redis_numbers)),
+        "SWITCHHOOK_KEYS": base64.b64encode(os.urandom(32)).decode("ascii"),
+        "SWITCHHOOK_ALLOW_HTTP": "1",
+        "SWITCHHOOK_EGRESS_ALLOW": "127.0.0.0/8",
+    }
+    yield Settings.from_environ(environ)
+    embedded_postgres.drop_database(name)
+
+
+@pytest.fixture(scope="module", name="called_database")
+def the_database(called_settings: Settings) -> Iterator[Database]:
+    """Its database."""
+    with closing(Database(postgres_engine(called_settings))) as database:
+        yield database
+
+
+@pytest.fixture(name="world")
+def one_world(
+    called_settings: Settings,
+    called_database: Database,
+    servers: tuple[FakeElevenLabs, FakeRetell, FakeAgora],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[World]:
+    """Nobody knows of any call yet. Providers are asked again without a wait."""
+    monkeypatch.setattr("relay.providers.rest.client._WAITS_SECONDS", (0.0, 0.0))
+    elevenlabs, retell, agora = servers
+    for workspace in elevenlabs.workspaces.values():
+        workspace.conversations.clear()
+    for fake in servers:
+        fake.requests.clear()
+    elevenlabs.recover()
+    retell.calls.clear()
+    agora.agents.clear()
+    with connect_redis(called_settings) as client:
+        client.flushdb()
+        world = World(called_settings, called_database, client, elevenlabs=elevenlabs, retell=retell, agora=agora)
+        for table in ("reconciliations", "reconciliation_runs", "provider_grants", "provider_keys", "sessions"):
+            world.execute(f"DELETE FROM {table}")
+        yield world
+        world.close()
+
+
+@pytest.fixture(name="customer")
+def one_customer(world: World) -> Customer:
+    """An account that was granted an agent at ElevenLabs and one at Retell, with an endpoint for all that it has."""
+    customer = world.customer()
+    customer.grant("elevenlabs", AGENT)
+    customer.grant("retell", AGENT)
+    customer.endpoint(HOOK)
+    world.grown_old()
+    return customer

@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import text
 
 from billing.ledger import charge
-from relay.calls import TRUST_KEY, derived_session_id
+from relay.calls import TRUST_KEY, Facts, derived_session_id
 from relay.errors import Conflict
 from relay.sealing import KeyRing
-from relay.store import rate_cards, records, sessions, templates
+from relay.store import grants, rate_cards, records, sessions, templates
 from relay.store.database import Database
 from relay.store.rate_cards import Scope
 from tests.integration.billing.told import (
@@ -154,6 +154,97 @@ def test_a_key_of_the_accounts_own_pays_for_its_own_agent_alone(
     told = msgspec.structs.replace(told, call=msgspec.structs.replace(told.call, agent_id=agent_id))
     write(database, told, told)
     assert the_session(database, account_id).cost == Decimal(amount)
+
+
+def agents_call(facts: Facts, agent_id: str) -> Facts:
+    """The same, held by this agent."""
+    return msgspec.structs.replace(facts, call=msgspec.structs.replace(facts.call, agent_id=agent_id))
+
+
+def an_agent(
+    database: Database, account_id: str, agent_id: str, *, per_minute: str | None = None, own: bool = False
+) -> int:
+    """A template with an agent, at a price of its own, and made with the account's own key if `own`; its id."""
+    template_id = a_template(database, account_id, per_minute=per_minute)
+    with database.begin() as connection:
+        given = {"template": template_id, "agent": agent_id, "account": account_id, "own": b"k" * 32 if own else None}
+        connection.execute(text("UPDATE templates SET agent_id = :agent WHERE id = :template"), given)
+        voice = text(
+            "INSERT INTO voice_agents (account_id, template_id, provider, agent_id, created_here, status, made_with) "
+            "VALUES (:account, :template, 'elevenlabs', :agent, true, 'synced', :own)"
+        )
+        connection.execute(voice, given)
+    return template_id
+
+
+TRANSCRIPTION = "post_call_transcription"
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_call_costs_what_its_agent_costs_whatever_template_the_customer_names(
+    database: Database, order: tuple[int, int]
+) -> None:
+    """A cheap template's secret, or its session, does not make a dear agent cheap; in any order."""
+    account_id = an_account(database)
+    cheap = an_agent(database, account_id, "agent_cheap", per_minute="0.01")
+    dear = an_agent(database, account_id, "agent_dear", per_minute="0.50")
+    own_word = ended(
+        account_id, provider="elevenlabs", kind="complete", seconds="600", template_id=cheap, trust=TRUST_KEY
+    )
+    # Its session's template came with the hint, or with the secret before it.
+    word = ended(account_id, provider="elevenlabs", kind=TRANSCRIPTION, seconds="600", template_id=cheap)
+    told = (agents_call(own_word, "agent_dear"), agents_call(word, "agent_dear"))
+    for place in order:
+        write(database, told[place])
+    session = the_session(database, account_id)
+    assert (session.cost, session.template_id) == (Decimal("5.00"), dear)
+    assert violations(database, account_id) == []
+
+
+@pytest.mark.parametrize("agent_of_own_word", ["agent_own", None])
+def test_naming_a_template_on_the_own_key_does_not_make_the_operators_agent_free(
+    database: Database, agent_of_own_word: str | None
+) -> None:
+    """What was waived for the first word is charged when the provider says which agent it was."""
+    account_id = an_account(database)
+    own = an_agent(database, account_id, "agent_own", own=True)
+    an_agent(database, account_id, "agent_operators")
+    first = ended(account_id, provider="elevenlabs", kind="complete", seconds="1", template_id=own, trust=TRUST_KEY)
+    write(database, agents_call(first, agent_of_own_word) if agent_of_own_word else first)
+    assert the_session(database, account_id).cost == 0
+    word = ended(account_id, provider="elevenlabs", kind=TRANSCRIPTION, seconds="600", template_id=own)
+    write(database, agents_call(word, "agent_operators"))
+    session = the_session(database, account_id)
+    assert session.waived_reason is None
+    assert session.cost
+    assert violations(database, account_id) == []
+
+
+def test_a_granted_agent_runs_on_the_operators_key(database: Database) -> None:
+    """Whatever the session was begun with; it does not even have to be known which agent that was."""
+    account_id = an_account(database)
+    with database.begin() as connection:
+        grants.add(connection, account_id=account_id, provider="elevenlabs", object_id="agent_granted")
+        begun = sessions.create(connection, account_id=account_id, provider="elevenlabs", own_key=True)
+    told = ended(account_id, provider="elevenlabs", kind=TRANSCRIPTION, seconds="60", session_id=begun.id)
+    write(database, agents_call(told, "agent_granted"))
+    assert the_session(database, account_id).cost == Decimal("0.1")
+
+
+def test_a_providers_word_without_a_duration_takes_back_what_the_account_said(database: Database) -> None:
+    """And the next that has one is charged under the next number; books hold all the while."""
+    account_id = an_account(database)
+    write(database, ended(account_id, seconds="1", trust=TRUST_KEY))
+    write(database, ended(account_id, seconds=None, started_at_ms=None, kind="call_ended"))
+    assert the_session(database, account_id).unrated_reason == "duration_missing"
+    assert owed(database, account_id) == 0
+    assert violations(database, account_id) == []
+    write(database, ended(account_id, seconds="1", trust=TRUST_KEY, accepted_at_ms=START_MS + 7_200_000))
+    assert owed(database, account_id) == 0
+    write(database, ended(account_id, seconds="60", kind="call_analyzed"))
+    assert (the_session(database, account_id).cost, owed(database, account_id)) == (Decimal("0.1"), Decimal("0.1"))
+    assert [row.sequence for row in ledger_of(database, account_id)] == [1, 1, 2]
+    assert violations(database, account_id) == []
 
 
 def test_tests_are_never_charged(database: Database) -> None:

@@ -279,6 +279,8 @@ def test_the_sum_of_a_month_is_read_by_the_index(database: Database, account_id:
             "begins": begins(month),
             "ends": begins(month.replace(month=3)),
             "pending": timedelta(hours=2),
+            "active": timedelta(hours=25),
+            "agora": timedelta(hours=73),
         }
         plan = connection.execute(text("EXPLAIN (ANALYZE, FORMAT JSON) " + str(budgets._STANDINGS)), given).scalar_one()
     scans = [node for node in nodes(plan[0]["Plan"]) if node.get("Relation Name") == "usage_quarters"]
@@ -452,3 +454,31 @@ def test_one_accounts_limit_is_not_anothers(database: Database, account_id: str)
     a_budget(database, account_id, "10", hard_limit=True)
     spend(database, other, "60")
     begin(database, account_id)
+
+
+@pytest.mark.parametrize(
+    ("session", "held"),
+    [
+        (("retell", "active", "24 hours", False), 10),
+        (("retell", "active", "26 hours", False), 0),
+        (("agora", "active", "72 hours", False), 10),
+        (("agora", "active", "74 hours", False), 0),
+        (("retell", "active", "2 hours", True), 0),
+        (("retell", "pending", "1 hour", False), 10),
+        (("retell", "pending", "3 hours", False), 0),
+    ],
+    ids=str,
+)
+def test_nothing_is_held_back_for_a_call_that_must_be_over(
+    database: Database, account_id: str, session: tuple[str, str, str, bool], held: int
+) -> None:
+    """Nobody told of its end, and its provider was asked, or should have been."""
+    provider, status, age, asked = session
+    a_budget(database, account_id, "15", hard_limit=True)
+    with database.begin() as connection:
+        made = open_session(connection, account_id=account_id, provider=provider)
+        grown = """UPDATE sessions SET status = :status, created_at = now() - CAST(:age AS interval),
+                   asked_at = CASE WHEN :asked THEN now() END WHERE id = :id"""
+        connection.execute(text(grown), {"status": status, "age": age, "asked": asked, "id": made.id})
+        (standing,) = rules.standings(connection, [account_id], month_of(datetime.now(UTC)))
+    assert standing.reserved == held

@@ -116,6 +116,30 @@ def test_gives_back_no_more_than_is_left(acme: Books) -> None:
         assert credit_notes.left_of(connection, acme.account_id, JUNE) == 0
 
 
+@pytest.mark.parametrize(("seconds", "left", "july"), [(3600, "6.00", -10), (0, "0.00", -10), (9000, "10.00", -5)])
+def test_what_was_corrected_below_is_not_left(acme: Books, seconds: int, left: str, july: int) -> None:
+    """It is on the next statement already; what was corrected above is not of this one."""
+    acme.charge(acme.call("a", seconds, word=2))
+    with pytest.raises(Conflict, match=f"^{left} USD of this"):
+        issue(acme, "10.01")
+    if Decimal(left):
+        issue(acme, left)
+    assert acme.statement(JULY).total == july
+
+
+def test_a_correction_counts_with_what_its_months_price_gives_back(shared_database: Database) -> None:
+    """A fee covers the minutes: that a call was shorter changes nothing of what is owed."""
+    own = books(shared_database)
+    own.card(month_price={"model": "included", "minutes": "100", "unitPrice": "0.10", "monthlyFee": "20"})
+    own.talk(("a", 6000))
+    own.close(JUNE)
+    own.charge(own.call("a", 3000, word=2))
+    for _ in range(2):
+        with own.database.begin() as connection:
+            assert credit_notes.left_of(connection, own.account_id, JUNE) == 20
+        own.close(JULY)
+
+
 def test_needs_a_closed_statement(acme: Books) -> None:
     """An open month is corrected where the mistake is."""
     acme.talk(("b", 60, JULY))

@@ -360,6 +360,7 @@ def test_the_command_tells_what_it_did(
     rehearsed = run(backup, "--since", "1h", "--dry-run")
     assert rehearsed.exit_code == 0, rehearsed.output
     assert rehearsed.stdout.splitlines()[0] == "at most: 1 charged"
+    assert "rated again or waived, and durations that were stated" in rehearsed.stdout
     done = run(backup, "--since", "1h", "--json")
     assert done.exit_code == 0
     made = json.loads(done.stdout)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import os
 import threading
-from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -17,99 +13,35 @@ import pytest
 
 from billing.ledger import charge
 from relay.calls import TRUST_SOURCE, CallEvent, Ending, Facts, derived_session_id
-from relay.connections import postgres_engine
-from relay.connections import redis_client as connect_redis
-from relay.demo.embedded import EmbeddedPostgres, EmbeddedRedis
 from relay.outbox import Outbox
 from relay.providers.retell import ACCOUNT_LABEL
 from relay.reconciliation import Reconciler, relaying
-from relay.settings import Settings
 from relay.store import agora_agents, erasure, sessions
-from relay.store.database import Database
 from relay.telemetry import logs
 from tests.customers import Customer
-from tests.fakes.agora import FakeAgora
-from tests.fakes.elevenlabs import KEY, FakeElevenLabs
-from tests.fakes.retell import FakeRetell
-from tests.integration.billing.called import HOOK, HOUR, World, ago, counted, list_of, transcription
+from tests.integration.billing.called import (
+    AGENT,
+    HOOK,
+    HOUR,
+    OWN_KEY,
+    World,
+    ago,
+    counted,
+    list_of,
+    one_customer,
+    one_world,
+    the_database,
+    the_providers,
+    the_settings,
+    transcription,
+)
 
-OWN_KEY = "xi-key-of-the-account"
-AGENT = "agent_of_the_account"
+__all__ = ["one_customer", "one_world", "the_database", "the_providers", "the_settings"]
+
 APPID = "0123456789abcdef0123456789abcdef"
 # Before what a list that was never read begins with.
 LONG_AGO = timedelta(days=6)
 MINUTE = [("charge", Decimal("0.1"))]
-
-
-@pytest.fixture(scope="module")
-def servers() -> Iterator[tuple[FakeElevenLabs, FakeRetell, FakeAgora]]:
-    """The providers."""
-    with FakeElevenLabs(KEY, OWN_KEY) as elevenlabs, FakeRetell() as retell, FakeAgora() as agora:
-        yield elevenlabs, retell, agora
-
-
-@pytest.fixture(scope="module")
-def called_settings(
-    embedded_redis: EmbeddedRedis,
-    embedded_postgres: EmbeddedPostgres,
-    migrated_template: str,
-    redis_numbers: Iterator[int],
-) -> Iterator[Settings]:
-    """A database and a Redis of the module's own."""
-    name = f"called_{os.urandom(4).hex()}"
-    environ = {
-        "DATABASE_URL": embedded_postgres.create_database(name, template=migrated_template),
-        "REDIS_URL": embedded_redis.url_of(next(redis_numbers)),
-        "SWITCHHOOK_KEYS": base64.b64encode(os.urandom(32)).decode("ascii"),
-        "SWITCHHOOK_ALLOW_HTTP": "1",
-        "SWITCHHOOK_EGRESS_ALLOW": "127.0.0.0/8",
-    }
-    yield Settings.from_environ(environ)
-    embedded_postgres.drop_database(name)
-
-
-@pytest.fixture(scope="module")
-def called_database(called_settings: Settings) -> Iterator[Database]:
-    """Its database."""
-    with closing(Database(postgres_engine(called_settings))) as database:
-        yield database
-
-
-@pytest.fixture
-def world(
-    called_settings: Settings,
-    called_database: Database,
-    servers: tuple[FakeElevenLabs, FakeRetell, FakeAgora],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[World]:
-    """Nobody knows of any call yet. Providers are asked again without a wait."""
-    monkeypatch.setattr("relay.providers.rest.client._WAITS_SECONDS", (0.0, 0.0))
-    elevenlabs, retell, agora = servers
-    for workspace in elevenlabs.workspaces.values():
-        workspace.conversations.clear()
-    for fake in servers:
-        fake.requests.clear()
-    elevenlabs.recover()
-    retell.calls.clear()
-    agora.agents.clear()
-    with connect_redis(called_settings) as client:
-        client.flushdb()
-        world = World(called_settings, called_database, client, elevenlabs=elevenlabs, retell=retell, agora=agora)
-        for table in ("reconciliations", "reconciliation_runs", "provider_grants", "provider_keys", "sessions"):
-            world.execute(f"DELETE FROM {table}")
-        yield world
-        world.close()
-
-
-@pytest.fixture
-def customer(world: World) -> Customer:
-    """An account that was granted an agent at ElevenLabs and one at Retell, with an endpoint for all that it has."""
-    customer = world.customer()
-    customer.grant("elevenlabs", AGENT)
-    customer.grant("retell", AGENT)
-    customer.endpoint(HOOK)
-    world.grown_old()
-    return customer
 
 
 def told(world: World, account_id: str, conversation_id: str, *, seconds: str | None, began: int, **more: int) -> None:
@@ -229,12 +161,12 @@ def test_the_provider_corrects_what_an_account_has_told(world: World, customer: 
 
 
 def test_a_forged_end_does_not_hide_what_the_provider_has_told(world: World, customer: Customer) -> None:
-    """Rated comes before trusted while events come in: the list decides."""
+    """What the account said is taken back until the list says how long it was."""
     began = ago(HOUR)
     name = world.conversation(AGENT, began=began, seconds=120)
     told(world, customer.id, name, seconds="1", began=int(began.timestamp()))
     told(world, customer.id, name, seconds=None, began=int(began.timestamp()), trust=2)
-    assert sum(amount for _, amount in world.ledger(customer.id)) == Decimal("0.001667")
+    assert sum(amount for _, amount in world.ledger(customer.id)) == 0
     world.reconciled()
     assert sum(amount for _, amount in world.ledger(customer.id)) == Decimal("0.2")
 

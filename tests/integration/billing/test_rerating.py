@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 
 from billing import rerating
+from billing.periods import begins
 from billing.rerating import Change, Selection, Totals
+from billing.statements.consequences import price_differences
 from relay.errors import BadRequest, NotFound
 from relay.store import audit, rate_cards
 from relay.store.database import Database
+from tests.integration.billing.months import JULY, JUNE, books, graduated
 from tests.integration.billing.told import (
     START_MS,
     an_account,
@@ -57,6 +62,11 @@ def rerated(database: Database, selection: Selection, change: Change) -> Totals:
     """What was posted after a survey."""
     expected = surveyed(database, selection, change)
     return rerating.rerate(database, selection, change, actor="cli", expected=expected)
+
+
+def included(fee: str) -> dict[str, Any]:
+    """A hundred minutes for so much."""
+    return {"model": "included", "minutes": "100", "unitPrice": "0.1", "monthlyFee": fee}
 
 
 def test_survey_tells_the_difference_and_changes_nothing(database: Database) -> None:
@@ -197,6 +207,60 @@ def test_calls_of_a_closed_month_are_corrected_in_the_open_one(database: Databas
     assert {(f"{row.period:%Y-%m}", row.reference) for row in late} == {("2026-12", "2026-11")}
 
 
+@pytest.mark.parametrize("is_closed", [True, False], ids=["closed", "open"])
+@pytest.mark.parametrize(
+    ("old", "new", "difference"),
+    [
+        # The fee is due, and 0.10 a minute of ten minutes is within it.
+        (None, included("50"), 49),
+        # The fee of the card that is in force stays due, and the minutes are not within it any more.
+        (included("50"), None, 1),
+        # Four minutes at 1 and six at 0.50 become ten at 2.
+        (graduated(("4", "1"), (None, "0.5")), graduated((None, "2")), 13),
+    ],
+)
+def test_survey_foretells_what_statements_change_by(
+    shared_database: Database,
+    *,
+    old: dict[str, Any] | None,
+    new: dict[str, Any] | None,
+    difference: int,
+    is_closed: bool,
+) -> None:
+    """Call by call and by the prices of whole months: what is posted then changes them by just that."""
+    own = books(shared_database)
+    own.card(month_price=old)
+    own.talk(("a", 240), ("b", 360), ("of July", 60, JULY))
+    if is_closed:
+        own.close(JUNE)
+    before = own.total(JUNE, JULY)
+    june = Selection(account_id=own.account_id, begin=begins(JUNE), end=begins(JULY))
+    change = Change(card_id=own.card(offered=True, month_price=new).id)
+    foretold = surveyed(own.database, june, change)
+    with own.database.begin() as connection:
+        prices = price_differences(connection, own.account_id, foretold.minutes)
+    rerated(own.database, june, change)
+    told = foretold.difference + sum(one.amount for one in prices)
+    assert own.total(JUNE, JULY) - before == told == difference
+
+
+def test_command_tells_of_the_prices_of_months(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each by month and card, and what statements change by in all."""
+    account_id = an_account(database)
+    write(database, ended(account_id, seconds="60"))
+    with database.begin() as connection:
+        card = rate_cards.add(
+            connection, account_id, per_minute=Decimal("0.1"), offered=True, month_price=included("50")
+        )
+    command = ["rerate", "--account", account_id, "--from", "2026-11-01", "--to", "2026-12-01", "--card", card.id]
+    shown = run(database, monkeypatch, *command, "--dry-run").output
+    assert f"The price of 2026-11 as a whole by {card.id} changes by +49.900000 USD" in shown
+    assert "Statements change by +49.900000 USD in all" in shown
+    told = json.loads(run(database, monkeypatch, *command, "--dry-run", "--json").output)
+    assert [(one["month"], one["rateCardId"]) for one in told["monthPrices"]] == [("2026-11", card.id)]
+    assert Decimal(told["statementDifference"]) == Decimal("49.9")
+
+
 def test_what_cannot_be_rated_so_is_told_and_stays(database: Database) -> None:
     """A card with a markup needs the provider's cost."""
     account_id = an_account(database)
@@ -251,9 +315,27 @@ def test_command_shows_the_difference_and_asks(database: Database, monkeypatch: 
     command = ["rerate", "--account", account_id, "--from", "2026-11-01", "--to", "2026-12-01"]
     command += ["--waive", "goodwill"]
     shown = run(database, monkeypatch, *command, "--dry-run")
-    assert "1 charged call(s), 1 change: 0.100000 USD becomes 0.000000 USD (-0.100000)" in shown.output
+    assert "1 charged call(s), 1 change: 0.100000 USD becomes 0.000000 USD (-0.100000 USD)" in shown.output
     assert run(database, monkeypatch, *command).exit_code == 2
     assert owed(database, account_id) == Decimal("0.1")
     posted = run(database, monkeypatch, *command, "--yes", "--json")
     assert '"posted":1' in posted.output, posted.output
     assert owed(database, account_id) == Decimal(0)
+
+
+def test_command_says_who_when_and_that_nothing_changes(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moments with their zone, no sums of nothing, and the name for the audit trail."""
+    account_id = an_account(database)
+    write(database, ended(account_id, seconds="60"))
+    command = ["rerate", "--account", account_id, "--from", "2026-11-01", "--to", "2026-12-01T01:00+01:00", "--yes"]
+    same = run(database, monkeypatch, *command)
+    assert same.output.splitlines() == [
+        "Calls that began from 2026-11-01 00:00:00Z on and before 2026-12-01 00:00:00Z:",
+        "1 charged call(s), and none of them changes",
+    ]
+    changed = run(database, monkeypatch, *command, "--waive", "goodwill", "--by", "ann")
+    assert "2026-11-20 12:00:00Z" in changed.output, changed.output
+    with database.begin() as connection:
+        (entry,) = audit.page(connection, account_id=account_id, action="charges.rerated")
+    assert entry.actor == "cli:ann"
+    assert run(database, monkeypatch, *command, "--by", " ").exit_code == 2

@@ -10,6 +10,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from billing.periods import begins
+from billing.rerating import Change, Selection, Totals, rerate
+from billing.statements import verifying
 from relay.store.database import Database
 from relay.store.rate_cards import Scope
 from relay.store.tables import ledger
@@ -99,6 +102,44 @@ def test_fee_of_a_card_with_a_beginning_is_due_from_then_on(acme: Books) -> None
     assert [(one.month, one.total) for one in acme.close(JULY)] == [(JUNE, Decimal(20)), (JULY, Decimal(20))]
 
 
+def test_no_fee_is_due_before_the_account_was_made(acme: Books) -> None:
+    """Not in a draft that nobody would close, and not because a call claims to be older than the account."""
+    acme.card(month_price=fee_of("20"), effective_from=datetime(2020, 1, 1, tzinfo=UTC))
+    assert acme.statement(date(2021, 3, 1)).total == 0
+    acme.talk(("old", 0, date(2026, 3, 1)))
+    acme.close(JULY)
+    assert acme.total(date(2026, 4, 1), date(2026, 5, 1), JUNE, JULY) == 40
+
+
+def test_card_added_for_a_closed_month_leaves_its_fee_as_it_was_settled(acme: Books) -> None:
+    """Its only call is taken back, and a dearer card is added for it: the month still costs the fee of then."""
+    acme.card(month_price=fee_of("50"))
+    acme.talk(("a", 600))
+    acme.close(JUNE)
+    acme.charge(acme.call("a", 0, word=2))
+    acme.card(month_price=fee_of("70"), effective_from=datetime(2026, 6, 1, tzinfo=UTC))
+    assert [acme.total(month) for month in (JUNE, JULY)] == [50, 70]
+    acme.close(JULY)
+    with acme.database.begin() as connection:
+        assert list(verifying.verify(connection, acme.account_id, JULY)) == []
+
+
+def test_calls_rated_again_by_a_card_added_for_a_closed_month_pay_its_fee_alone(acme: Books) -> None:
+    """The fee of the card that they were on is given back."""
+    acme.card(month_price=fee_of("50"))
+    acme.talk(("a", 600))
+    acme.close(JUNE)
+    acme.card(month_price=fee_of("70"), effective_from=datetime(2026, 6, 1, tzinfo=UTC))
+    june = Selection(account_id=acme.account_id, begin=begins(JUNE), end=begins(JULY))
+    rerate(acme.database, june, Change(), actor="test", expected=Totals())
+    assert acme.total(JUNE, JULY) == 140
+
+
+def fee_of(fee: str) -> dict[str, Any]:
+    """A hundred minutes for so much."""
+    return {"model": "included", "minutes": "100", "unitPrice": "0.10", "monthlyFee": fee}
+
+
 def corrected(own: Books, *, is_late: bool) -> None:
     """June with one call corrected, one late, one taken back, closed before all that or only after."""
     own.card(month_price=graduated(("3", "0.10"), (None, "0.01")))
@@ -145,6 +186,15 @@ def test_correction_that_changes_nothing_of_the_price_adds_no_row(acme: Books) -
     acme.charge(acme.call("a", 120, word=2), acme.call("b", 60, word=2))
     acme.close(JULY)
     assert len(adjustments(acme)) == 1
+
+
+@pytest.mark.parametrize(("price", "total"), [(None, "1152000000000"), (graduated((None, "0.01")), "115.2")])
+def test_sums_hold_many_calls_at_the_highest_price(acme: Books, price: dict[str, Any] | None, total: str) -> None:
+    """Eight days of talk in a quarter of an hour: each call fits its columns, and so does what they come to."""
+    acme.card(per_minute=Decimal(100_000_000), month_price=price)
+    acme.talk(*((f"call_{number}", 86_400) for number in range(8)))
+    acme.close()
+    assert acme.statement().total == Decimal(total)
 
 
 def test_shuffled_arrival_gives_the_identical_statement(acme: Books) -> None:

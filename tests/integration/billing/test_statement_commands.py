@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -36,7 +37,7 @@ def run(*words: str) -> Result:
     return CliRunner().invoke(main, ["billing", *words])
 
 
-def told(*words: str) -> object:
+def told(*words: str) -> Any:
     """Its JSON."""
     result = run(*words, "--json")
     assert result.exit_code == 0, result.output
@@ -46,7 +47,7 @@ def told(*words: str) -> object:
 def test_closes_months_after_showing_which(acme: Books) -> None:
     """A dry run changes nothing; then each statement is told of."""
     mine = ("--account", acme.account_id)
-    listed = [{"accountId": acme.account_id, "month": month} for month in ("2026-06", "2026-07")]
+    listed = [{"accountId": acme.account_id, "month": month, "unrated": 0} for month in ("2026-06", "2026-07")]
     assert told("close", "2026-07", "--dry-run", *mine) == listed
     assert run("close", "2026-07", "--dry-run", *mine).stdout.count(acme.account_id) == 2
     result = run("close", "2026-07", *mine)
@@ -54,6 +55,22 @@ def test_closes_months_after_showing_which(acme: Books) -> None:
     assert str(acme.statement(JUNE).number) in result.stdout
     assert f"closing 2026-06 of {acme.account_id}" in result.stderr
     assert told("close", "2026-07", *mine) == []
+
+
+def test_closing_says_how_many_calls_are_not_charged(acme: Books) -> None:
+    """In each month that is closed, and of accounts that get no statement."""
+    poor = books(acme.database)
+    poor.talk(("x", 60), ("y", 60))
+    acme.charge(acme.call("lost", "-1"))
+    (row,) = [one for one in told("close", "2026-06", "--dry-run") if one["accountId"] == acme.account_id]
+    assert row["unrated"] == 1
+    shown = run("close", "2026-06", "--dry-run")
+    assert re.search(rf"{acme.account_id} +2026-06 +1\n", shown.stdout)
+    assert "3 call(s) of these months, of 2 account(s), are not charged" in shown.stderr
+    done = run("close", "2026-06", "--account", acme.account_id)
+    assert re.search(r"USD +1\n", done.stdout)
+    assert "1 call(s) of these months, of 1 account(s), are not charged" in done.stderr
+    assert "not charged" not in run("close", "2026-07", "--account", acme.account_id).stderr
 
 
 def test_closes_all_accounts_and_says_which_it_could_not(acme: Books, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,10 +119,15 @@ def test_shows_a_statement_in_every_form(acme: Books, by: str) -> None:
     shown = told("statement", *which)
     assert isinstance(shown, dict)
     assert shown["statement"] == acme.statement(JUNE).body
-    assert "25.17 USD" in run("statement", *which).stdout
+    text = run("statement", *which).stdout
+    assert re.search(r"Usage +2 +2.516667 min +10.00 USD/min +25.166667 USD\n", text)
+    assert "25.17 USD" in text
     rows = list(csv.DictReader(io.StringIO(run("statement", *which, "--csv").stdout)))
     assert sum(Decimal(row["BilledCost"]) for row in rows) == Decimal("25.17")
-    assert f"<h1>Statement {number}</h1>" in run("statement", *which, "--html").stdout
+    page = run("statement", *which, "--html").stdout
+    assert f"<h1>Statement {number}</h1>" in page
+    assert "billed in 1/1 seconds" in page
+    assert "10.00 USD<small>per minute</small>" in page
 
 
 @pytest.mark.parametrize(
@@ -127,7 +149,7 @@ def test_writes_a_credit_note(acme: Books) -> None:
     words = ("credit-note", "--account", acme.account_id, "--month", "2026-06", "--amount", "5", "--reason", "outage")
     note = told(*words, "--by", "ann", "--approved-by", "ben")
     assert isinstance(note, dict)
-    assert (note["reference"], note["amount"]) == (acme.statement(JUNE).number, "5")
+    assert (note["reference"], note["amount"]) == (acme.statement(JUNE).number, "5.00")
     assert acme.statement(JULY).total == 5
     refused = run(*words, "--by", "ann", "--approved-by", "ann")
     assert refused.exit_code == 1

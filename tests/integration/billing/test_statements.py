@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from csv import DictReader
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from io import StringIO
 from itertools import pairwise
 
 import pytest
@@ -13,6 +15,7 @@ from msgspec.structs import replace
 from billing import statements
 from billing.statements import State, state_of
 from billing.statements.body import canonical
+from billing.statements.table import table
 from relay.errors import NotFound
 from relay.store.database import Database
 from relay.store.rate_cards import Scope
@@ -73,7 +76,10 @@ def test_groups_lines_by_what_is_paid_for(acme: Books) -> None:
     assert (usage["amount"], usage["listAmount"], usage["class"]) == ("1.300000", "1.300000", "Regular")
     assert lines["connect_fee", card.id]["quantity"] == "3.000000"
     most = lines["maximum", card.id]
-    assert (most["sessions"], most["unitPrice"], most["billedMinutes"], most["amount"]) == (1, None, None, "-0.720000")
+    assert (most["sessions"], most["billedMinutes"], most["amount"]) == (1, None, "-0.720000")
+    assert (most["quantity"], most["unitPrice"]) == ("0.720000", "-1.00")
+    units = {row["x_Line"]: row["PricingUnit"] for row in DictReader(StringIO(table(acme.statement())))}
+    assert units == {"usage": "Minutes", "connect_fee": "Calls", "maximum": "USD", "rounding": ""}
     assert (lines["usage", other.id]["templateId"], lines["usage", other.id]["amount"]) == (7, "0.250000")
     assert (acme.statement().body["sessions"], acme.statement().body["billedMinutes"]) == (4, "13.500000")
 
@@ -152,6 +158,21 @@ def test_lists_months_newest_first_across_states(acme: Books) -> None:
         whole = statements.listed(connection, acme.account_id, now=now, limit=10)
     assert pages == [(AUGUST, "open", None), (JULY, "draft", None), (JUNE, "closed", acme.statement().number)]
     assert all(one.month > other.month for one, other in pairwise(whole))
+
+
+def test_provisional_corrections_name_the_statement_that_they_correct(acme: Books) -> None:
+    """By its number, of month prices as of charges; as the closed statement will."""
+    acme.card(month_price=graduated((None, "0.05")))
+    acme.talk(("a", 91))
+    acme.close(JUNE)
+    acme.charge(acme.call("a", 31, word=2))
+    acme.talk(("b", 60, JULY))
+    number = acme.statement(JUNE).number
+    provisional, _, closed = acme.statement(JULY).body, acme.close(JULY), acme.statement(JULY).body
+    for body in (provisional, closed):
+        assert {one["reference"] for one in body["lines"]} == {None, number}
+        assert {one["month"]: one["reference"] for one in body["monthPrices"]} == {"2026-06": number, "2026-07": None}
+    assert provisional["monthPrices"] == closed["monthPrices"]
 
 
 def test_closed_month_without_anything_says_so(acme: Books) -> None:

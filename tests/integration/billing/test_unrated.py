@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pytest
+from click.testing import CliRunner
 from sqlalchemy import text
 
 from billing import unrated
 from billing.unrated import Outcome
 from relay.calls import TRUST_PROVIDER
+from relay.cli import main
 from relay.errors import BadRequest, Conflict, NotFound
 from relay.store import audit, rate_cards
 from relay.store.database import Database
@@ -122,6 +125,61 @@ def test_a_stated_duration_yields_to_the_providers_own_word_alone(database: Data
     assert the_session(database, account_id).cost == owed(database, account_id) == Decimal(cost)
 
 
+def test_a_stated_duration_yields_to_whatever_the_provider_says_later(database: Database) -> None:
+    """Also to its lesser word: Retell's end of the call, after an analysis that could not be charged."""
+    account_id = an_account(database)
+    write(database, ended(account_id, kind="call_analyzed", seconds="-5"))
+    stated(database, account_id, "10")
+    write(database, ended(account_id, kind="call_ended", seconds="600", accepted_at_ms=START_MS))
+    assert the_session(database, account_id).cost == owed(database, account_id) == Decimal(1)
+    with pytest.raises(Conflict) as refused:
+        stated(database, account_id, "10")
+    assert refused.value.code == "session_not_unrated"
+    assert violations(database, account_id) == []
+
+
+def test_a_stated_duration_may_be_stated_again(database: Database) -> None:
+    """A slip of the hand is taken back and charged anew; what is said twice changes nothing. Each is audited."""
+    account_id = an_account(database)
+    write(database, ended(account_id, seconds=None))
+    stated(database, account_id, "6000", "dashbord")
+    stated(database, account_id, "60", "a digit too many")
+    stated(database, account_id, "60", "once more")
+    rows = ledger_of(database, account_id)
+    assert [(row.kind, row.amount) for row in rows] == [("charge", 10), ("reversal", -10), ("charge", Decimal("0.1"))]
+    assert rows[1].steps == ["reverses charge 1: a duration was stated"]
+    assert rows[2].steps[0] == "60 s as stated by cli: a digit too many"
+    with database.begin() as connection:
+        assert len(audit.page(connection, account_id=account_id, action="session.rated")) == 2
+    assert the_session(database, account_id).cost == Decimal("0.1")
+    assert violations(database, account_id) == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "seconds", "is_taken"),
+    [
+        ("retell", "86400", True),
+        ("retell", "86400.001", False),
+        ("agora", "259500", True),
+        ("agora", "259501", False),
+    ],
+)
+def test_no_longer_call_is_stated_than_its_provider_allows(
+    database: Database, provider: str, seconds: str, is_taken: bool
+) -> None:
+    """The limit that the provider's own word has; it is refused by the field's name."""
+    account_id = an_account(database)
+    write(database, ended(account_id, provider=provider, seconds=None))
+    if is_taken:
+        stated(database, account_id, seconds)
+        assert the_session(database, account_id).unrated_reason is None
+        return
+    with pytest.raises(BadRequest) as refused:
+        stated(database, account_id, seconds)
+    assert refused.value.field == "seconds"
+    assert ledger_of(database, account_id) == []
+
+
 @pytest.mark.parametrize(
     ("seconds", "reason", "field"),
     [
@@ -168,3 +226,37 @@ def test_commands_list_and_charge(database: Database, monkeypatch: pytest.Monkey
     assert '"cost":"0.100000"' in charged.output, charged.output
     assert run(database, monkeypatch, "unrated", "--account", account_id).output == "every call is charged\n"
     assert run(database, monkeypatch, "rate-unrated", "--account", account_id).exit_code == 0
+
+
+def test_commands_list_each_call(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What somebody needs who looks it up at the provider; tests are not listed, and the rest is counted."""
+    account_id = an_account(database)
+    calls = [ended(account_id, name, seconds=None) for name in ("open", "late")]
+    write(database, *calls, ended(account_id, "fine"), ended(account_id, "test", seconds=None, livemode=False))
+    whole = ["unrated", "--account", account_id, "--list"]
+    listed = json.loads(run(database, monkeypatch, *whole, "--json").output)
+    (one,) = [each for each in listed if each["conversationId"] == "open"]
+    assert one == {
+        "sessionId": one["sessionId"], "accountId": account_id, "provider": "retell", "conversationId": "open",
+        "reason": "duration_missing", "durationSeconds": None, "ratedAt": "2026-11-20T12:00:00.000Z",
+    }  # fmt: skip
+    assert len(listed) == 2
+    shown = run(database, monkeypatch, *whole, "--limit", "1").output.splitlines()
+    assert shown[1].endswith("duration_missing           2026-11-20 12:00:00Z")
+    assert shown[2:] == ["... and 1 more"]
+    assert "2026-11-20 12:00:00Z" in run(database, monkeypatch, *whole[:-1]).output
+    found = CliRunner().invoke(main, ["sessions", "--account", account_id, "--unrated", "--json"])
+    assert {each["conversationId"] for each in json.loads(found.output)} == {"open", "late"}
+
+
+def test_who_states_a_duration_is_in_the_audit_trail(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By --by, which nothing else takes."""
+    account_id = an_account(database)
+    write(database, ended(account_id, seconds=None))
+    mine = ["rate-unrated", "--account", account_id, "--by", "ann"]
+    assert run(database, monkeypatch, *mine).exit_code == 2
+    said = ["--session", str(the_session(database, account_id).id), "--seconds", "60", "--reason", "looked up"]
+    assert run(database, monkeypatch, *mine, *said).exit_code == 0
+    with database.begin() as connection:
+        (entry,) = audit.page(connection, account_id=account_id, action="session.rated")
+    assert entry.actor == "cli:ann"

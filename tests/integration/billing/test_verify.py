@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from billing.statements import credit_notes, verifying
 from billing.statements.verifying import Difference
+from relay.store import charges
 from relay.store.database import Database
 from tests.integration.billing.months import JULY, JUNE, Books, books, graduated
 
@@ -57,6 +61,35 @@ def test_cards_that_are_made_later_change_nothing(acme: Books) -> None:
     acme.card(month_price=price, effective_from=datetime(2026, 6, 1, tzinfo=UTC))
     acme.talk(("later", 60, JULY))
     assert differences(acme) == []
+
+
+CARDS: list[dict[str, Any]] = [
+    {"min_charge": "0.05", "max_charge": "0.10"},
+    {"currency": "JPY", "per_minute": Decimal("15.5"), "decimals": 0, "max_charge": "20", "connect_fee": "1"},
+    {"components": {"platform": "0.06", "llm": "0.04"}, "min_charge": "0.049999", "max_charge": "0.10"},
+    {"per_minute": Decimal(0), "markup": "1.300001", "min_charge": "0.05", "max_charge": "0.10"},
+]
+
+
+@pytest.mark.parametrize("card", CARDS)
+def test_finds_nothing_on_cards_with_bounds(shared_database: Database, card: dict[str, Any]) -> None:
+    """What is missing of a minimum, or beyond a maximum, is a sixtieth that never ends. Every row multiplies out."""
+    own = books(shared_database)
+    own.card(**card)
+    told = [own.call("short", 7), own.call("long", 91), own.call("short", 13, word=2), own.call("longest", 3601)]
+    for facts, asked in zip(told, ("0.0123457", "0.0777777", "0.001", "9"), strict=True):
+        ending = facts.call.ending
+        assert ending is not None
+        own.charge(replace(facts, call=replace(facts.call, ending=replace(ending, provider_cost_usd=asked))))
+    own.close(JUNE)
+    assert differences(own) == []
+    with own.database.begin() as connection:
+        rows = charges.page(connection, account_id=own.account_id, limit=100)
+    assert {"minimum", "maximum"} & {row.line for row in rows}
+    for row in rows:
+        assert abs(row.quantity * row.unit_price - row.exact) < Decimal("1e-18"), row
+    for one in own.statement().body["lines"]:
+        assert abs(Decimal(one["quantity"]) * Decimal(one["unitPrice"]) - Decimal(one["amount"])) < 2, one
 
 
 MINE = "account_id = :account"

@@ -44,13 +44,12 @@ def test_reaches_the_configuration_of_the_hot_path(database: Database, ring: Key
 
 
 def test_what_an_older_version_has_mirrored_can_be_read(database: Database, ring: KeyRing, account_id: str) -> None:
-    """Its endpoints have no such fields, and an older version passes over the field of a newer one."""
+    """Its endpoints have no such field, and an older version passes over the field of a newer one."""
     with database.begin() as connection:
         endpoints.create(connection, ring, account_id=account_id, url=URL)
         config = accounts.config(connection, ring, account_id)
     older = json.loads(msgspec.json.encode(config))
     assert older["endpoints"][0].pop("failure_when", "absent") is None
-    assert older["endpoints"][0].pop("operations", "absent") is False
     older["endpoints"][0]["field_of_a_newer_version"] = 1
     assert msgspec.json.decode(json.dumps(older), type=AccountConfig) == config
 

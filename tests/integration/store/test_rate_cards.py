@@ -124,3 +124,18 @@ def test_a_card_that_makes_no_sense_is_refused_by_the_database_too(database: Dat
         rate_cards.add(connection, account_id, per_minute=PRICE, increment_seconds=0)
 
     assert refused.value.constraint == "rate_cards_increment_seconds_check"
+
+
+def test_a_price_for_whole_months_ends_with_a_month(database: Database, account_id: str) -> None:
+    """The card after it may not begin within one; where a month begins it may."""
+    price = {"model": "included", "minutes": "100", "unitPrice": "0.10", "monthlyFee": "20"}
+    july = JUNE.replace(month=7)
+    with database.begin() as connection:
+        for moment in (None, JUNE + timedelta(days=14), july.replace(month=8)):
+            rate_cards.add(connection, account_id, per_minute=PRICE, effective_from=moment)
+    for moment in (MAY, JUNE):
+        with pytest.raises(Conflict) as refused, database.begin() as connection:
+            rate_cards.add(connection, account_id, per_minute=PRICE, effective_from=moment, month_price=price)
+        assert (refused.value.code, refused.value.field) == ("rate_card_mid_month", "from")
+    with database.begin() as connection:
+        rate_cards.add(connection, account_id, per_minute=PRICE, effective_from=july, month_price=price)

@@ -89,7 +89,7 @@ def test_a_daily_check_that_failed_is_made_the_next_hour(
 ) -> None:
     """It is not put off for another day."""
 
-    def fail(_: Database) -> None:
+    def fail(_: Database, **__: object) -> None:
         raise RuntimeError
 
     with monkeypatch.context() as patch:
@@ -111,3 +111,44 @@ def test_a_call_that_is_charged_late_is_checked_although_it_is_old(
     with database.begin() as connection:
         connection.execute(text("UPDATE sessions SET cost = :cost"), {"cost": Decimal(5)})
     assert books.check(redis_client, mirror, database) == 2
+
+
+def test_a_daily_check_whose_process_was_killed_is_made_the_next_hour(
+    database: Database, redis_client: redis.Redis, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left of it that holds longer; a day is only over when a check was."""
+
+    def killed(*_: object, **__: object) -> None:
+        # A process that is killed tidies nothing up.
+        monkeypatch.setattr(redis_client, "delete", lambda *_: 0)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(inspection, "everything", killed)
+        with pytest.raises(KeyboardInterrupt):
+            books.check(redis_client, mirror, database)
+    assert 0 < redis_client.ttl(books._CHECKED) < 3_600
+    redis_client.expire(books._CHECKED, 0)
+    books.check(redis_client, mirror, database)
+    assert mirror.checked("everything") is not None
+    assert redis_client.ttl(books._CHECKED) > 23 * 3_600
+
+
+@pytest.mark.parametrize("scope", ["recent", "everything"])
+def test_a_check_ends_at_the_next_page_when_it_is_to(
+    database: Database, redis_client: redis.Redis, mirror: Mirror, scope: str
+) -> None:
+    """What it has not looked at it says nothing of, and the next hour's is whole."""
+    account_id = an_account(database)
+    write(database, ended(account_id))
+    asked: list[bool] = []
+
+    def goes_on() -> bool:
+        asked.append(mirror.checked("recent") is not None)
+        return scope == "everything" and not asked[-1]
+
+    assert books.check(redis_client, mirror, database, goes_on=goes_on) == 0
+    assert asked[-1] is (scope == "everything")
+    assert (mirror.checked("recent") is not None, mirror.checked("everything")) == (scope == "everything", None)
+    books.check(redis_client, mirror, database)
+    assert mirror.checked("everything") is not None

@@ -86,7 +86,7 @@ SHOWN = {
 }
 
 # A field of a body or query that names something of the account which may not be there.
-NAMES_AN_OBJECT = re.compile(r"(?<![a-z])(?:id|ids)$|[a-z]Ids?$|_ids?$")
+NAMES_AN_OBJECT = re.compile(r"(?<![a-z])(?:id|ids)$|^account$|[a-z]Ids?$|_ids?$")
 SECRET = re.compile(r"secret|password|token|(?:^|_|[a-z])key$|^key$|sealed|sha256|credential", re.IGNORECASE)
 
 

@@ -152,12 +152,33 @@ def test_a_secrets_word_in_elevenlabs_form_counts_like_any_complete() -> None:
     assert assess(later, CARDS, posted(first)).is_news
 
 
-def test_a_trusted_word_without_a_duration_leaves_what_is_charged() -> None:
-    """Rated counts before unrated, whoever says it; a trusted duration that comes after all corrects it."""
-    charged = assess(FORGED[1], CARDS, None)
+def test_a_providers_word_that_cannot_be_charged_stands_against_the_accounts_own() -> None:
+    """In either order: what the account said is taken back, or not taken, and somebody has to look."""
     silent = told("call_ended", None, started_at_ms=None, accepted_at_ms=NOON_MS + 5, trust=TRUST_PROVIDER)
-    assert not assess(silent, CARDS, posted(charged)).is_news
-    assert assess(PROVIDERS_WORD, CARDS, posted(charged)).entries[-1].duration_seconds == Decimal(3600)
+    charged = assess(FORGED[1], CARDS, None)
+    after = assess(silent, CARDS, posted(charged))
+    assert (after.reason, [entry.kind for entry in after.entries]) == (UnratedReason.DURATION_MISSING, ["reversal"])
+    assert not assess(FORGED[1], CARDS, posted(assess(silent, CARDS, None))).is_news
+
+
+def test_a_charge_after_one_that_was_taken_back_is_numbered_on() -> None:
+    """A number is never used twice."""
+    silent = told("call_ended", None, started_at_ms=None, accepted_at_ms=NOON_MS + 5, trust=TRUST_PROVIDER)
+    unrated = assess(silent, CARDS, posted(assess(FORGED[1], CARDS, None)))
+    known = Posted(authority=unrated.authority, charge=(), last=1)
+    (charge,) = assess(told("call_analyzed", "60", trust=TRUST_PROVIDER), CARDS, known).entries
+    assert (charge.kind, charge.sequence, charge.duration_seconds) == ("charge", 2, Decimal(60))
+
+
+def test_what_the_customers_own_program_says_of_the_providers_cost_is_no_base() -> None:
+    """A markup on it would be a price that the customer makes."""
+    markup = priced(replace(CARD, per_minute=Decimal(0), markup=Decimal("1.5")))
+    for trust, reason in ((TRUST_KEY, UnratedReason.PROVIDER_COST_MISSING), (TRUST_PROVIDER, None)):
+        facts = told("complete", "60", provider="elevenlabs", trust=trust)
+        assert facts.call.ending is not None
+        with_cost = msgspec.structs.replace(facts.call.ending, provider_cost_usd="0.000001")
+        call = msgspec.structs.replace(facts.call, ending=with_cost)
+        assert assess(msgspec.structs.replace(facts, call=call), markup, None).reason is reason
 
 
 def test_rated_event_wins_over_an_unrated_one_whatever_its_rank() -> None:

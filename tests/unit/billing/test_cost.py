@@ -384,7 +384,7 @@ def line(kind: str, quantity: str, unit_price: str, exact: str, amount: str) -> 
             [
                 line("usage", "0", "0.1", "0", "0"),
                 line("connect_fee", "1", "0.05", "0.05", "0.05"),
-                line("minimum", "1", "0.01", "0.01", "0.01"),
+                line("minimum", "0.01", "1", "0.01", "0.01"),
             ],
         ),
         # 0.16 for 96 s and the fee are 0.21: a cent above the maximum is taken off by a line of its own.
@@ -394,7 +394,7 @@ def line(kind: str, quantity: str, unit_price: str, exact: str, amount: str) -> 
             [
                 line("usage", "1.6", "0.1", "0.16", "0.16"),
                 line("connect_fee", "1", "0.05", "0.05", "0.05"),
-                line("maximum", "1", "-0.01", "-0.01", "-0.01"),
+                line("maximum", "0.01", "-1", "-0.01", "-0.01"),
             ],
         ),
         # Components, in the order in which they are shown; cents go to those that lost the most (largest remainder).

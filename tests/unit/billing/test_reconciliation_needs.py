@@ -83,6 +83,9 @@ def known(
         (record(), known(reason="provider_cost_missing"), Need.NONE),  # it still does not tell its cost
         (record(cost="0.04"), known(reason="provider_cost_missing"), Need.RATED),
         (record("61"), known(reason="no_rate_card"), Need.NONE),  # a card mends it, and its provider cannot
+        (record("61"), known(None, reason="no_rate_card"), Need.RATED),  # no card does without a length
+        (record(None), known(None, reason="no_rate_card"), Need.NONE),
+        (record("61"), known(None, reason="currency_mismatch"), Need.NONE),
     ],
 )
 def test_a_call_is_charged_by_its_providers_record_where_that_knows_better(

@@ -130,10 +130,10 @@ OURS = "switchhook.budget.alert"
     ],
 )
 def test_operations_endpoints_get_what_is_ours_and_nothing_else_does(event_type: str, expected: list[str]) -> None:
-    """Whatever the filters of the others are: no call goes to operations, and no budget to who takes calls."""
+    """No call goes to operations, and no budget to who takes all calls; the filters alone say which is which."""
     operations = (
-        an_endpoint("operations", operations=True),
-        an_endpoint("operations-filtered", operations=True, filters=("switchhook.budget.*",)),
+        an_endpoint("operations", filters=("switchhook.*",)),
+        an_endpoint("operations-filtered", filters=("switchhook.budget.*",)),
     )
     routed = a_view(*EVERYWHERE, *operations).route(event_type, template_id=TEMPLATE, source_id=SOURCE)
     assert [endpoint.id for endpoint in routed] == expected

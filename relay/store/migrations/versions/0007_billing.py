@@ -9,6 +9,10 @@ from alembic import op
 revision: Final = "0007"
 down_revision: Final = "0006"
 
+# In the order in which a charge of the version before takes them: it holds none of these while it waits for one that is
+# taken here, so that nobody waits in a circle.
+LOCKS: Final = "LOCK TABLE rate_cards, sessions, ledger"
+
 CARDS: Final = """
 -- A card is the account's, or overrides it for a template or a tag; what else it says is JSON that billing.rates reads.
 ALTER TABLE rate_cards
@@ -23,6 +27,39 @@ DROP INDEX rate_cards_first;
 CREATE UNIQUE INDEX rate_cards_from ON rate_cards
     (account_id, COALESCE(template_id, 0), COALESCE(tag, ''), COALESCE(effective_from, '-infinity'::timestamptz))
     WHERE NOT offered;
+"""
+
+LEDGER: Final = """
+ALTER TABLE ledger
+    -- What is paid for: usage, a component, connect_fee, ...; which of the charge's rows this is, from 0.
+    ADD line varchar(256) NOT NULL DEFAULT 'usage',
+    ADD part smallint NOT NULL DEFAULT 0,
+    -- So many units at unit_price are `exact`, which is rounded to `amount`.
+    ADD quantity numeric,
+    ADD list_amount numeric(18,6),
+    ADD reason varchar(256),
+    ADD tag varchar(256),
+    -- What a later correction or a credit note refers to: the number of a closed statement.
+    ADD reference varchar(256),
+    -- The month of the statement in which it counts.
+    ADD period date,
+    ADD provider_cost_usd numeric,
+    -- The price of a month is one row, however many calls it is of. No row is written again for this.
+    ALTER unit_price TYPE numeric(24,6),
+    ALTER amount TYPE numeric(24,6);
+ALTER TABLE ledger DISABLE TRIGGER ledger_immutable;
+-- A start that cannot be is taken for none was told (billing.assessment): its charges count when they were made.
+UPDATE ledger l SET started_at = n.charged_at FROM (
+    SELECT account_id, provider, conversation_id, started_at, min(created_at) AS charged_at FROM ledger
+    WHERE started_at < '2020-01-01Z' OR started_at > created_at + interval '24 hours'
+    GROUP BY account_id, provider, conversation_id, started_at
+) n WHERE l.conversation_id = n.conversation_id AND l.provider = n.provider AND l.account_id = n.account_id
+    AND l.started_at = n.started_at;
+UPDATE ledger SET quantity = billed_seconds / 60.0, period = date_trunc('month', started_at AT TIME ZONE 'UTC')::date;
+ALTER TABLE ledger ENABLE TRIGGER ledger_immutable;
+ALTER TABLE ledger ALTER quantity SET NOT NULL, ALTER period SET NOT NULL;
+-- All others count in the month of their start, which `ledger_started` finds.
+CREATE INDEX ledger_corrections ON ledger (account_id, period) WHERE reference IS NOT NULL;
 """
 
 SESSIONS: Final = """
@@ -42,40 +79,42 @@ ALTER TABLE sessions
     ADD reserved numeric(18,6),
     -- When its provider was asked what became of it.
     ADD asked_at timestamptz;
-UPDATE sessions s SET tag = left(t.config ->> 'tag', 256), pinned_card_id = t.rate_card_id
-    FROM templates t WHERE t.id = s.template_id AND t.account_id = s.account_id AND s.terminal_ms IS NULL;
+UPDATE sessions s
+    SET tag = left(NULLIF(t.config ->> 'tag', ''), 256), pinned_card_id = t.rate_card_id,
+        own_key = v.made_with IS NOT NULL
+    FROM templates t LEFT JOIN voice_agents v ON v.template_id = t.id AND v.account_id = t.account_id
+    WHERE t.id = s.template_id AND t.account_id = s.account_id AND s.terminal_ms IS NULL;
 UPDATE sessions s SET rated_at = l.started_at, pinned_card_id = CASE WHEN c.offered THEN c.id END
     FROM ledger l LEFT JOIN rate_cards c ON c.id = l.rate_card_id
     WHERE l.conversation_id = s.conversation_id AND l.provider = s.provider AND l.account_id = s.account_id
         AND l.kind = 'charge' AND l.sequence = s.charge_sequence;
-UPDATE sessions SET rated_at = COALESCE(started_at, completed_at) WHERE rated_at IS NULL AND terminal_ms IS NOT NULL;
+UPDATE sessions
+    SET rated_at = CASE
+        WHEN started_at BETWEEN '2020-01-01Z' AND to_timestamp(terminal_ms / 1000.0) + interval '24 hours'
+            THEN started_at
+        ELSE to_timestamp(terminal_ms / 1000.0) END
+    WHERE rated_at IS NULL AND terminal_ms IS NOT NULL;
+-- What a worker of the version before ends now would be in no usage and never be rated: it waits for one of this.
+ALTER TABLE sessions ADD CONSTRAINT sessions_rated_at CHECK (terminal_ms IS NULL OR rated_at IS NOT NULL);
 -- Those that somebody has to look at are few among many.
 CREATE INDEX sessions_unrated ON sessions (account_id, rated_at) WHERE unrated_reason IS NOT NULL;
 CREATE INDEX sessions_reserved ON sessions (account_id) WHERE reserved IS NOT NULL;
 CREATE INDEX sessions_rated ON sessions (account_id, rated_at) WHERE terminal_ms IS NOT NULL;
-"""
 
-LEDGER: Final = """
-ALTER TABLE ledger
-    -- What is paid for: usage, a component, connect_fee, ...; which of the charge's rows this is, from 0.
-    ADD line varchar(256) NOT NULL DEFAULT 'usage',
-    ADD part smallint NOT NULL DEFAULT 0,
-    -- So many units at unit_price are `exact`, which is rounded to `amount`.
-    ADD quantity numeric,
-    ADD list_amount numeric(18,6),
-    ADD reason varchar(256),
-    ADD tag varchar(256),
-    -- What a later correction or a credit note refers to: the number of a closed statement.
-    ADD reference varchar(256),
-    -- The month of the statement in which it counts.
-    ADD period date,
-    ADD provider_cost_usd numeric;
-ALTER TABLE ledger DISABLE TRIGGER ledger_immutable;
-UPDATE ledger SET quantity = billed_seconds / 60.0, period = date_trunc('month', started_at AT TIME ZONE 'UTC')::date;
-ALTER TABLE ledger ENABLE TRIGGER ledger_immutable;
-ALTER TABLE ledger ALTER quantity SET NOT NULL, ALTER period SET NOT NULL;
--- All others count in the month of their start, which `ledger_started` finds.
-CREATE INDEX ledger_corrections ON ledger (account_id, period) WHERE reference IS NOT NULL;
+-- Versions that know nothing of a template's terms do not say `own_key`: their sessions take them over here.
+ALTER TABLE sessions ALTER own_key DROP DEFAULT;
+CREATE FUNCTION take_terms() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    SELECT COALESCE(NEW.pinned_card_id, t.rate_card_id), COALESCE(NEW.tag, left(NULLIF(t.config ->> 'tag', ''), 256)),
+            v.made_with IS NOT NULL
+        INTO NEW.pinned_card_id, NEW.tag, NEW.own_key
+        FROM (SELECT) one
+        LEFT JOIN templates t ON t.id = NEW.template_id AND t.account_id = NEW.account_id
+        LEFT JOIN voice_agents v ON v.template_id = t.id AND v.account_id = t.account_id;
+    RETURN NEW;
+END $$;
+CREATE TRIGGER sessions_terms BEFORE INSERT ON sessions
+    FOR EACH ROW WHEN (NEW.own_key IS NULL) EXECUTE FUNCTION take_terms();
 """
 
 USAGE: Final = """
@@ -92,8 +131,8 @@ CREATE TABLE usage_quarters (
     unrated bigint NOT NULL DEFAULT 0,
     duration_seconds numeric NOT NULL DEFAULT 0,
     billed_seconds bigint NOT NULL DEFAULT 0,
-    amount numeric(18,6) NOT NULL DEFAULT 0,
-    list_amount numeric(18,6) NOT NULL DEFAULT 0,
+    amount numeric(24,6) NOT NULL DEFAULT 0,
+    list_amount numeric(24,6) NOT NULL DEFAULT 0,
     PRIMARY KEY (account_id, quarter, provider, template_id, tag, status, currency)
 ) WITH (fillfactor = 70);
 INSERT INTO usage_quarters
@@ -113,7 +152,7 @@ CREATE TABLE statements (
     status text NOT NULL CHECK (status IN ('closing', 'closed')),
     number text UNIQUE,
     currency text CHECK (currency ~ '^[A-Z]{3}$'),
-    total numeric(18,6),
+    total numeric(24,6),
     body text,
     sha256 bytea CHECK (length(sha256) = 32),
     closed_by text NOT NULL,
@@ -182,7 +221,7 @@ CREATE TABLE budget_alerts (
     threshold smallint NOT NULL,
     -- Of the budget, when it was crossed.
     amount numeric(18,6) NOT NULL,
-    spent numeric(18,6) NOT NULL,
+    spent numeric(24,6) NOT NULL,
     at timestamptz NOT NULL DEFAULT now(),
     rearmed_at timestamptz
 );
@@ -244,7 +283,7 @@ CREATE TABLE reconciliations (
     found bigint NOT NULL DEFAULT 0,
     duration_seconds numeric NOT NULL,
     provider_duration_seconds numeric NOT NULL,
-    amount numeric(18,6) NOT NULL,
+    amount numeric(24,6) NOT NULL,
     currency text NOT NULL DEFAULT '' CHECK (currency ~ '^([A-Z]{3})?$'),
     provider_cost_usd numeric,
     checked_at timestamptz NOT NULL DEFAULT now(),
@@ -268,11 +307,24 @@ CONFIGURATION: Final = """
 -- Through this month the account's statements are closed: what comes later counts in the next one.
 ALTER TABLE accounts ADD closed_through date CHECK (closed_through = date_trunc('month', closed_through::timestamp));
 -- Where an account hears of its budgets and statements.
-ALTER TABLE endpoints ADD operations boolean NOT NULL DEFAULT false;
+ALTER TABLE endpoints ADD operations boolean NOT NULL DEFAULT false,
+    -- Its filters alone keep calls from it: versions that know nothing of operations send whatever they take.
+    ADD CHECK (NOT operations OR array_to_string(filters, ' ') ~ '^switchhook[.][^ ]+( switchhook[.][^ ]+)*$');
 """
 
 
 def upgrade() -> None:
-    """Add it all. Each session and row of the ledger is written once; bills wait in Redis meanwhile."""
-    for script in (SESSIONS, LEDGER, USAGE, STATEMENTS, BUDGETS, EXPORTS, RECONCILIATION, CARDS, CONFIGURATION):
+    """Add it all. Sessions and the ledger are locked from the beginning: bills and records wait in Redis meanwhile."""
+    for script in (
+        LOCKS,
+        CARDS,
+        LEDGER,
+        SESSIONS,
+        USAGE,
+        STATEMENTS,
+        BUDGETS,
+        EXPORTS,
+        RECONCILIATION,
+        CONFIGURATION,
+    ):
         op.get_bind().exec_driver_sql(script)
