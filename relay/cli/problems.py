@@ -57,9 +57,9 @@ class PlainErrors(click.Group):
         except SwitchhookError as error:
             if as_json:
                 raise Refusal(_detail(error), code=error.code, field=error.field) from None
-            where = _where(error.field, _option(self, arguments, error.field or ""))
-            code = "" if error.code == SwitchhookError.code else f" [{error.code}]"
-            raise click.ClickException(f"{_detail(error)}{where}{code}") from None
+            field = "" if error.field is None else f" ({error.field})"
+            told = _told(error, _option(self, arguments, error.field or ""))
+            raise click.ClickException(f"{_detail(error)}{field}{told}") from None
 
 
 def _detail(error: SwitchhookError) -> str:
@@ -68,11 +68,12 @@ def _detail(error: SwitchhookError) -> str:
     return error.detail
 
 
-def _where(field: str | None, option: str | None) -> str:
-    """The field as the API has it, and the option where it is called something else. Pure."""
-    if field is None:
-        return ""
-    return f" ({field}, {option})" if option and option != f"--{_words(field, '-')}" else f" ({field})"
+def _told(error: SwitchhookError, option: str | None) -> str:
+    """The stable code, and the option where it is called otherwise than the API's field. Pure."""
+    code = None if error.code == SwitchhookError.code else error.code
+    other = option if option != f"--{_words(error.field or '', '-')}" else None
+    told = [one for one in (code, other) if one]
+    return f" [{', '.join(told)}]" if told else ""
 
 
 def _option(command: click.Command, arguments: Sequence[str], field: str) -> str | None:

@@ -29,7 +29,7 @@ def test_an_error_ends_with_its_code() -> None:
     refused = run(*WRONG_CARD)
     assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (1, "", 1)
     assert refused.stderr.startswith("Error: increments must be ")
-    assert refused.stderr.endswith(" (increments, --card) [rate_card_invalid]\n")
+    assert refused.stderr.endswith(" (increments) [rate_card_invalid, --card]\n")
     assert run("price", "--seconds", "-1").stderr.endswith(" (seconds) [billing_value_invalid]\n")
     assert run("price", "--seconds", "1", "--per-minute", "x").stderr.endswith(" (perMinute) [rate_card_invalid]\n")
     assert run("sessions").stderr.endswith(" [settings_invalid]\n")

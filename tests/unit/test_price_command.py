@@ -75,7 +75,7 @@ def test_prices_a_markup() -> None:
         ((), "--seconds"),
         (("--seconds", "-1"), "(seconds)"),
         (("--seconds", "long"), "(seconds)"),
-        (("--seconds", "1", "--card", "0/6"), "(increments, --card)"),
+        (("--seconds", "1", "--card", "0/6"), "(increments) [rate_card_invalid, --card]"),
         (("--seconds", "1", "--min-charge", "2", "--max-charge", "1"), "(minCharge)"),
         (("--seconds", "1", "--markup", "2"), "(providerCostUsd)"),
         (("--seconds", "1", "--markup", "2", "--provider-cost", "-1"), "(providerCostUsd)"),
