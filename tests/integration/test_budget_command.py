@@ -83,7 +83,7 @@ def test_a_budget_is_made_changed_listed_and_removed(account_id: str) -> None:
     [
         ((), "--amount"),
         (("--amount", "0"), "(amount)"),
-        (("--amount", "1", "--threshold", "0"), "(thresholds, --threshold)"),
+        (("--amount", "1", "--threshold", "0"), "(thresholds)"),
         (("--amount", "1", "--tag", "a\tb"), "(tag)"),
     ],
 )

@@ -137,7 +137,7 @@ def test_a_markup_needs_no_price_of_a_minute(account_id: str) -> None:
 WRONG = (
     (("--per-minute", "-1"), "(perMinute)"),
     ((), "perMinute is needed"),
-    (("--per-minute", "0.10", "--component", "llm=0.05"), "(components, --component)"),
+    (("--per-minute", "0.10", "--component", "llm=0.05"), "(components)"),
     (("--per-minute", "0.10", "--component", "jokes=0.05"), "NAME=PRICE"),
     (("--per-minute", "0.10", "--component", "llm=0.05", "--component", "llm=0.05"), "once"),
     (("--per-minute", "0.10", "--month-price", '{"model":"volume","tiers":[{}]}'), "monthPrice.tiers.0.unitPrice"),
@@ -145,7 +145,7 @@ WRONG = (
     (("--per-minute", "0.10", "--month-price", "[]"), "JSON object"),
     (("--per-minute", "0.10", "--month-price", "@/no/such/file"), "cannot be read"),
     (("--per-minute", "0.10", "--tag", "a", "--template", "1"), "(tag)"),
-    (("--per-minute", "0.10", "--template", "7000000"), "(templateId, --template)"),
+    (("--per-minute", "0.10", "--template", "7000000"), "(templateId)"),
     (("--per-minute", "0.10", "--currency", "usd"), "(currency)"),
 )
 
