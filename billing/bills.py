@@ -11,7 +11,7 @@ from billing.assessment import OWN_KEY, Assessment, Posted, at
 from billing.entries import Entry
 from billing.money import ZERO, parse_number
 from billing.usage import Counted, Key, Sums, quarter_of
-from relay.calls import TRUST_KEY, CallEvent, Facts, unnamed_conversation
+from relay.calls import TRUST_KEY, TRUST_PROVIDER, CallEvent, Facts, unnamed_conversation
 from relay.store.terms import Terms
 
 # Powers of ten that providers' amounts are between: dollars, cents and credits.
@@ -155,9 +155,7 @@ class Bill:
         # Whoever has a say in the bill has one in these; the others fill what is missing.
         is_news = assessment.is_news
         if ending is not None:
-            session.provider_cost_usd = _either(
-                session.provider_cost_usd, _kept(ending.provider_cost_usd), is_news=is_news
-            )
+            self._take_cost(facts, _kept(ending.provider_cost_usd), is_news=is_news)
             session.provider_credits = _either(
                 session.provider_credits, _kept(ending.provider_credits), is_news=is_news
             )
@@ -177,6 +175,18 @@ class Bill:
         session.reserved = None
         self.rate(assessment)
 
+    def _take_cost(self, facts: Facts, told: str | None, *, is_news: bool) -> None:
+        """A markup is on it: what a customer's own program says of it is not kept, nor beside a provider's word."""
+        is_providers = facts.trust >= TRUST_PROVIDER
+        known_by_provider = self.posted is not None and self.posted.authority.is_providers
+        if facts.trust == TRUST_KEY or (known_by_provider and not is_providers):
+            return
+        session = self.session
+        if is_news and is_providers and not known_by_provider:
+            session.provider_cost_usd = told
+        else:
+            session.provider_cost_usd = _either(session.provider_cost_usd, told, is_news=is_news)
+
     def rate(self, assessment: Assessment) -> None:
         """Take over what a session is charged, or why it is not, and the rows that say so."""
         session, charge = self.session, assessment.charge
@@ -185,7 +195,7 @@ class Bill:
         session.currency = None if charge is None else charge.currency
         session.cost = None if charge is None else charge.amount
         session.list_cost = None if charge is None else charge.list_amount
-        session.waived_reason = None if charge is None else charge.reason
+        session.waived_reason = session.operators_waiver if charge is None else charge.reason
         session.unrated_reason = assessment.reason
         session.rate_card_id = assessment.rate_card_id
         session.rated_at = assessment.rated_at

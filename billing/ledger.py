@@ -53,7 +53,7 @@ def charge(
             bill.session.have_terms(remembered[facts.event_id])
     offers = _offers(connection, pairs)
     late = _learn_templates(pairs, offers)
-    _know_agents(connection, pairs, offers)
+    _know_agents(connection, pairs, offers, remembered)
     rated: list[Rated] = []
     for facts, bill in pairs:
         session = bill.session
@@ -87,55 +87,73 @@ def _learn_templates(pairs: Sequence[tuple[Facts, Bill]], offers: Mapping[tuple[
     """A session's template is the first that was named; it takes over that template's terms then, once.
 
     Returns the bills that learned theirs only now, when they were charged already: whichever event names the template,
-    and in whatever order they come, its terms hold.
+    and in whatever order they come, its terms hold. Of a call that a provider has told of only providers name it, and
+    one that has another agent than the call was held by is not its.
     """
     late = []
     for facts, bill in pairs:
         session = bill.session
-        if session.template_id is None and facts.template_id is not None:
-            session.template_id = facts.template_id
-            session.take_terms(offers.get((session.account_id, facts.template_id), _NONE).terms)
-            if bill.posted is not None:
-                late.append(bill)
+        if session.template_id is not None or facts.template_id is None:
+            continue
+        offer = offers.get((session.account_id, facts.template_id), _NONE)
+        if bill.posted is not None and bill.posted.authority.is_providers:
+            held_by = facts.call.agent_id or session.agent_id
+            is_of_another = None not in (offer.agent_id, held_by) and offer.agent_id != held_by
+            if facts.trust < TRUST_PROVIDER or is_of_another:
+                continue
+        session.template_id = facts.template_id
+        session.take_terms(offer.terms)
+        if bill.posted is not None:
+            late.append(bill)
     return late
 
 
 def _know_agents(
-    connection: Connection, pairs: Sequence[tuple[Facts, Bill]], offers: dict[tuple[str, int], Offered]
+    connection: Connection,
+    pairs: Sequence[tuple[Facts, Bill]],
+    offers: dict[tuple[str, int], Offered],
+    remembered: Mapping[str, Terms],
 ) -> None:
     """The agent that held a call decides what its session's template and key can not: customers name sessions.
 
     Where a provider tells of a call by another agent than the template's, the terms are those of the agent's own
-    template, or none. A call by an agent in the operator's workspace did not run on a key of the account's own.
+    template; of an agent in the operator's workspace that has none, no template's. Such an agent did not run on a key
+    of the account's own either. What a call had when it was charged before stays.
     """
-    asked = {
-        _agent_of(facts): facts for facts, bill in pairs if _is_another(facts, bill, offers) or bill.session.own_key
-    }
+    told = [(facts, bill) for facts, bill in pairs if facts.event_id not in remembered]
+    asked = {_agent_of(facts, bill) for facts, bill in told if bill.session.own_key or _is_another(facts, bill, offers)}
     if not asked:
         return
-    owners = terms.owners(connection, list(asked))
+    owners = terms.owners(connection, asked)
+    of_operator = terms.on_the_operators_key(connection, asked)
     unknown = {template_id for key, template_id in owners.items() if (key[0], template_id) not in offers}
     offers |= of_templates(connection, unknown)
-    for facts, bill in pairs:
+    for facts, bill in told:
+        agent = _agent_of(facts, bill)
         if _is_another(facts, bill, offers):
-            owner = owners.get(_agent_of(facts))
-            bill.session.have_terms(offers[facts.account_id, owner].terms if owner is not None else Terms())
-    of_operator = terms.on_the_operators_key(connection, list(asked))
-    for facts, bill in pairs:
-        bill.session.meet(facts.call.agent_id, is_operators=_agent_of(facts) in of_operator)
+            owner = owners.get(agent)
+            if owner is not None and owner != bill.session.template_id:
+                bill.session.have_terms(offers[facts.account_id, owner].terms)
+            elif owner is None and agent in of_operator and _has_an_agent(facts, bill, offers):
+                bill.session.have_terms(Terms())
+        bill.session.meet(facts.call.agent_id, is_operators=agent in of_operator)
 
 
 def _is_another(facts: Facts, bill: Bill, offers: Mapping[tuple[str, int], Offered]) -> bool:
-    """Whether a provider names another agent than the session's template has, and had when the session was begun."""
+    """Whether a provider may name another agent than the session's template has, and had when the session was begun."""
     session, agent_id = bill.session, facts.call.agent_id
     if facts.trust < TRUST_PROVIDER or agent_id is None or session.template_id is None:
         return False
     if bill.posted is not None and bill.posted.authority.is_providers:
         return False
     begun_with = session.agent_id if session.id < DERIVED_SESSION_BASE else None
-    known = offers.get((session.account_id, session.template_id), _NONE).agent_id
-    return known is not None and agent_id not in (known, begun_with)
+    return agent_id not in (offers.get((session.account_id, session.template_id), _NONE).agent_id, begun_with)
 
 
-def _agent_of(facts: Facts) -> AgentKey:
-    return facts.account_id, facts.call.provider, facts.call.agent_id or ""
+def _has_an_agent(facts: Facts, bill: Bill, offers: Mapping[tuple[str, int], Offered]) -> bool:
+    """Whether the session's template has an agent of its own."""
+    return offers.get((facts.account_id, bill.session.template_id or 0), _NONE).agent_id is not None
+
+
+def _agent_of(facts: Facts, bill: Bill) -> AgentKey:
+    return facts.account_id, facts.call.provider, facts.call.agent_id or bill.session.agent_id or ""

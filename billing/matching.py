@@ -15,7 +15,7 @@ from sqlalchemy import Connection, RowMapping, TextClause, text
 from billing.assessment import Authority, Posted
 from billing.bills import COLUMNS, Bill, Session
 from billing.entries import Entry
-from relay.calls import TRUST_PROVIDER, Facts, derived_session_id
+from relay.calls import TRUST_KEY, TRUST_PROVIDER, Facts, derived_session_id
 from relay.errors import Conflict
 
 ConversationKey = tuple[str, str, str]
@@ -164,8 +164,9 @@ def _bill(rows: Sequence[RowMapping]) -> Bill:
     posted = None
     if session.terminal_ms is not None:
         # NULL is of a version that knew of no trust. What it charged is taken back for nothing less than a provider's
-        # word.
-        trust = TRUST_PROVIDER if session.terminal_trust is None else session.terminal_trust
+        # word; what it could not charge, anybody's may.
+        unknown = TRUST_PROVIDER if charge else TRUST_KEY
+        trust = unknown if session.terminal_trust is None else session.terminal_trust
         authority = Authority.of(
             rated=bool(charge), trust=trust, rank=session.terminal_rank or 0, accepted_at_ms=session.terminal_ms
         )

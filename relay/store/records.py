@@ -119,7 +119,7 @@ _SESSIONS: Final = text("""
     INSERT INTO sessions (account_id, id, provider, conversation_id, template_id, agent_id, status, charge_sequence,
         livemode, created_at, pinned_card_id, tag, own_key)
     SELECT r.account_id, r.id, r.provider, r.conversation_id, r.template_id, r.agent_id, r.status, 0, r.livemode,
-        r.created_at, t.rate_card_id, NULLIF(t.config ->> 'tag', ''), v.made_with IS NOT NULL
+        r.created_at, t.rate_card_id, NULLIF(t.config ->> 'tag', ''), v.made_with IS NOT NULL AND v.agent_id IS NOT NULL
     FROM jsonb_to_recordset(CAST(:rows AS jsonb)) AS r(account_id text, id bigint, provider text, conversation_id text,
         template_id bigint, agent_id text, status text, livemode boolean, created_at timestamptz)
     LEFT JOIN templates t ON t.id = r.template_id AND t.account_id = r.account_id

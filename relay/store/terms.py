@@ -59,7 +59,8 @@ def of_templates(connection: Connection, template_ids: Collection[int]) -> dict[
         templates.c.rate_card_id,
         templates.c.config["tag"].astext.label("tag"),
         func.coalesce(templates.c.agent_id, voice_agents.c.agent_id).label("agent_id"),
-        voice_agents.c.made_with.is_not(None).label("own_key"),
+        # Between two keys it has none: the calls that are still told are those of the agent before.
+        (voice_agents.c.made_with.is_not(None) & voice_agents.c.agent_id.is_not(None)).label("own_key"),
         case((is_limited, func.coalesce(cast(said, Integer), _USUAL_SECONDS))).label("limit_seconds"),
         func.greatest(templates.c.updated_at, voice_agents.c.updated_at).label("limit_since"),
     ).select_from(with_agents)

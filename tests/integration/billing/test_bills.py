@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from billing.ledger import charge
-from relay.calls import TRUST_KEY, Facts, derived_session_id
+from relay.calls import TRUST_KEY, TRUST_SOURCE, Facts, derived_session_id
 from relay.errors import Conflict
 from relay.sealing import KeyRing
 from relay.store import grants, rate_cards, records, sessions, templates
@@ -218,6 +218,71 @@ def test_naming_a_template_on_the_own_key_does_not_make_the_operators_agent_free
     assert session.waived_reason is None
     assert session.cost
     assert violations(database, account_id) == []
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("order", ["PC", "CP", "CPC", "batch"])
+def test_a_template_that_is_named_by_a_secret_prices_no_call_of_a_granted_agent(
+    database: Database, order: str, *, own: bool
+) -> None:
+    """Before, after or with the provider's word: the account's card is what the call costs."""
+    account_id = an_account(database)
+    agent_id = f"agent_{order}_{own}"
+    with database.begin() as connection:
+        grants.add(connection, account_id=account_id, provider="elevenlabs", object_id=agent_id)
+    template_id = an_agent(database, account_id, f"{agent_id}_other", per_minute="0.01", own=own)
+    provider = agents_call(ended(account_id, provider="elevenlabs", kind=TRANSCRIPTION, seconds="600"), agent_id)
+    secret = ended(
+        account_id, provider="elevenlabs", kind="complete", seconds="600", template_id=template_id, trust=TRUST_KEY
+    )
+    for event in (
+        [(provider, secret)] if order == "batch" else [((provider if one == "P" else secret),) for one in order]
+    ):
+        write(database, *event)
+    session = the_session(database, account_id)
+    assert (session.cost, session.waived_reason) == (Decimal("1.00"), None)
+    assert violations(database, account_id) == []
+
+
+def test_a_template_without_an_agent_makes_no_dear_agent_cheap(database: Database) -> None:
+    """It has a secret all the same."""
+    account_id = an_account(database)
+    agentless = a_template(database, account_id, per_minute="0.01")
+    dear = an_agent(database, account_id, "agent_dear", per_minute="0.50")
+    write(
+        database,
+        ended(
+            account_id, provider="elevenlabs", kind="complete", seconds="600", template_id=agentless, trust=TRUST_KEY
+        ),
+    )
+    word = ended(account_id, provider="elevenlabs", kind=TRANSCRIPTION, seconds="600", template_id=dear)
+    write(database, agents_call(word, "agent_dear"))
+    assert the_session(database, account_id).cost == Decimal("5.00")
+
+
+def test_an_operators_waiver_outlives_a_word_that_cannot_be_charged(database: Database) -> None:
+    """What was waived stays so when the next word can be."""
+    account_id = an_account(database)
+    write(database, ended(account_id, seconds="60", trust=TRUST_SOURCE))
+    waived = "UPDATE sessions SET waived_reason = 'outage' WHERE account_id = :account"
+    with database.begin() as connection:
+        connection.execute(text(waived), {"account": account_id})
+    write(database, ended(account_id, seconds=None, started_at_ms=None))
+    write(database, ended(account_id, seconds="60", kind="call_analyzed"))
+    session = the_session(database, account_id)
+    assert (session.cost, session.waived_reason) == (Decimal(0), "outage")
+
+
+def test_a_customers_word_about_the_providers_cost_is_not_kept(database: Database) -> None:
+    """Rating it later does not take that for a base either."""
+    account_id = an_account(database, per_minute=None)
+    with database.begin() as connection:
+        rate_cards.add(connection, account_id, per_minute=Decimal(0), markup=Decimal("1.5"))
+    write(database, ended(account_id, seconds="600"))
+    for trust in (TRUST_KEY, TRUST_SOURCE):
+        write(database, ended(account_id, seconds="600", cost_usd="0.000001", trust=trust))
+    session = the_session(database, account_id)
+    assert (session.provider_cost_usd, session.unrated_reason) == (None, "provider_cost_missing")
 
 
 def test_a_granted_agent_runs_on_the_operators_key(database: Database) -> None:
