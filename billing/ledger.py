@@ -121,7 +121,7 @@ def _know_agents(
     of the account's own either. What a call had when it was charged before stays.
     """
     told = [(facts, bill) for facts, bill in pairs if facts.event_id not in remembered]
-    asked = {_agent_of(facts, bill) for facts, bill in told if bill.session.own_key or _is_another(facts, bill, offers)}
+    asked = {_agent_of(facts) for facts, bill in told if bill.session.own_key or _is_another(facts, bill, offers)}
     if not asked:
         return
     owners = terms.owners(connection, asked)
@@ -129,7 +129,7 @@ def _know_agents(
     unknown = {template_id for key, template_id in owners.items() if (key[0], template_id) not in offers}
     offers |= of_templates(connection, unknown)
     for facts, bill in told:
-        agent = _agent_of(facts, bill)
+        agent = _agent_of(facts)
         if _is_another(facts, bill, offers):
             owner = owners.get(agent)
             if owner is not None and owner != bill.session.template_id:
@@ -155,5 +155,5 @@ def _has_an_agent(facts: Facts, bill: Bill, offers: Mapping[tuple[str, int], Off
     return offers.get((facts.account_id, bill.session.template_id or 0), _NONE).agent_id is not None
 
 
-def _agent_of(facts: Facts, bill: Bill) -> AgentKey:
-    return facts.account_id, facts.call.provider, facts.call.agent_id or bill.session.agent_id or ""
+def _agent_of(facts: Facts) -> AgentKey:
+    return facts.account_id, facts.call.provider, facts.call.agent_id or ""
