@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -129,7 +130,7 @@ class Stripe:
         return _tried(row, "again" if answer.status is None else stripe.verdict(answer.status, answer.body), answer)
 
 
-class _Batches:
+class _Batches(ABC):
     """A billing system that takes many events in one request."""
 
     def __init__(self, access: ExportAccess, *, remembered: timedelta | None) -> None:
@@ -173,8 +174,9 @@ class _Batches:
             return [others], [_tried(row, verdict, answer) for row, verdict in named if verdict != "again"]
         return [], [_tried(row, verdict, answer) for row, verdict in zip(part, verdicts, strict=True)]
 
+    @abstractmethod
     def _ask(self, part: Sequence[Claimed]) -> tuple[Answer, list[Verdict]]:
-        raise NotImplementedError
+        """Send these in one request: the answer, and a verdict for each."""
 
 
 class Lago(_Batches):

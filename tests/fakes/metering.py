@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from abc import abstractmethod
 from collections import deque
 from typing import Any
 
@@ -55,6 +56,6 @@ class FakeMetering(Fake):
         """Retry-After where it was asked for."""
         return {"Retry-After": str(self._retry_after)} if self._retry_after and status in (429, 503) else {}
 
+    @abstractmethod
     def take(self, seen: Seen) -> tuple[int, Any]:
         """What the billing system makes of a request."""
-        raise NotImplementedError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -31,7 +32,7 @@ class Seen:
         return self.headers.get("authorization")
 
 
-class Fake:
+class Fake(ABC):
     """A provider for as long as its `with` block lasts."""
 
     def __init__(self, name: str) -> None:
@@ -44,9 +45,9 @@ class Fake:
         """The base URL."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
+    @abstractmethod
     def answer(self, seen: Seen) -> tuple[int, Any]:
         """The status and the JSON of an answer; None for an empty body. Called in a thread for each connection."""
-        raise NotImplementedError
 
     def more_headers(self, status: int) -> dict[str, str]:  # noqa: ARG002  (for who has some)
         """Headers of an answer with this status."""
