@@ -108,8 +108,11 @@ def test_fifty_workers_charge_each_call_once_while_months_are_closed(settings: S
     database = Database(postgres_engine(settings, pool_size=WORKERS + 2))
     account_ids = the_accounts(database)
     events = the_events(chance, account_ids)
-    # The last one comes when all months are closed.
-    *batches, late = [events[place : place + BATCH] for place in range(0, len(events), BATCH)]
+    batches = [events[place : place + BATCH] for place in range(0, len(events), BATCH)]
+    # One call is charged before all, and its correction comes when all months are closed.
+    began = int(datetime(2026, 9, 1, tzinfo=UTC).timestamp() * 1000)
+    about = partial(ended, account_ids[0], "call_corrected_late", started_at_ms=began)
+    early, late = about(kind="call_ended", seconds="100"), about(kind="call_analyzed", seconds="700")
     done = threading.Semaphore(0)
     barrier = threading.Barrier(WORKERS + 1)
     frozen: dict[tuple[str, date], tuple[int, Decimal]] = {}
@@ -139,13 +142,14 @@ def test_fifty_workers_charge_each_call_once_while_months_are_closed(settings: S
                     connection.execute(update, {"month": month, "id": account_id})
                     frozen[account_id, month] = sums(connection, account_id, month)
 
+    uncontended(partial(charged, [early]))
     with ThreadPoolExecutor(WORKERS + 1) as pool:
         running = [pool.submit(work, worker) for worker in range(WORKERS)] + [pool.submit(close)]
         for one in running:
             one.result()
-    uncontended(partial(charged, late), tries=50)
+    uncontended(partial(charged, [late]))
 
-    owed = what_is_owed(events)
+    owed = what_is_owed([*events, early, late])
     with database.begin() as connection:
         for account_id in account_ids:
             of_ledger = select(func.sum(ledger.c.amount)).where(ledger.c.account_id == account_id)
@@ -157,6 +161,6 @@ def test_fifty_workers_charge_each_call_once_while_months_are_closed(settings: S
         assert all(count for count, _ in frozen.values())
         corrections = select(func.count()).where(ledger.c.reference.is_not(None))
         assert connection.execute(corrections).scalar_one() > 0
-        assert connection.execute(select(func.count()).select_from(sessions)).scalar_one() == CALLS
+        assert connection.execute(select(func.count()).select_from(sessions)).scalar_one() == CALLS + 1
     assert [violations(database, account_id) for account_id in account_ids] == [[], []]
     database.close()
