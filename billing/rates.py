@@ -79,11 +79,10 @@ class RateCard:
     month: MonthPrice | None
     price: str = field(init=False, repr=False, compare=False)
 
-    def __init__(
+    def __init__(  # noqa: PLR0917  (a card's figures, in the order in which cards are written down)
         self,
         per_minute: Decimal | int | str,
         currency: str = "USD",
-        *,
         initial_seconds: int = 1,
         increment_seconds: int = 1,
         connect_fee: Decimal | int | str = 0,
@@ -92,6 +91,7 @@ class RateCard:
         max_charge: Decimal | int | str | None = None,
         decimals: int = MAX_DECIMALS,
         rounding: str = "half_up",
+        *,
         components: Mapping[str, Decimal | int | str] | Sequence[tuple[str, Decimal | int | str]] | None = None,
         markup: Decimal | int | str | None = None,
         month: MonthPrice | None = None,

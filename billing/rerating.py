@@ -17,7 +17,7 @@ from typing import Final
 from sqlalchemy import Connection, RowMapping, select, tuple_
 
 from billing import matching, periods, posting
-from billing.assessment import Assessment
+from billing.assessment import OWN_KEY, Assessment
 from billing.bills import Bill, Session
 from billing.entries import Entry
 from billing.money import ARITHMETIC, ZERO
@@ -197,6 +197,8 @@ def check(change: Change) -> None:
     reason = change.waive
     if reason is not None and (not reason.strip() or len(reason) > _MOST_REASON or not reason.isprintable()):
         raise BadRequest(f"give a reason of 1 to {_MOST_REASON} characters on one line", field="waive")
+    if reason == OWN_KEY:
+        raise BadRequest(f"{OWN_KEY} is found out by itself, and waives nothing; give another reason", field="waive")
 
 
 def _post_page(

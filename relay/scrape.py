@@ -20,6 +20,7 @@ from relay.queues import OUTBOX_LANES
 from relay.request_ids import REQUEST_ID, new_request_id
 from relay.settings import Settings
 from relay.store.exports import Backlog
+from relay.store.reconciliations import Compared
 from relay.telemetry import metrics
 from relay.telemetry.access import require_token
 from relay.telemetry.exchange import Exchange, Others
@@ -33,6 +34,7 @@ class _System:
     disabled_endpoints: int
     unsynced_agents: dict[str, int]
     reconciliations: dict[str, tuple[int, int, float]]
+    compared: dict[str, Compared]
     exports: dict[str, Backlog]
     unrated: dict[str, int]
     checked: dict[CheckScope, Checked]
@@ -69,6 +71,7 @@ class Scrape:
             disabled_endpoints=self._mirror.disabled_endpoints(),
             unsynced_agents=self._mirror.unsynced_agents(),
             reconciliations=self._mirror.reconciliations(),
+            compared=self._mirror.compared(),
             exports=self._mirror.exports(),
             unrated=self._mirror.unrated(),
             checked={scope: noted for scope in SCOPES if (noted := self._mirror.checked(scope)) is not None},
@@ -91,6 +94,16 @@ class Scrape:
         metrics.record_agents_unsynced(system.unsynced_agents)
         for provider, (missing, unassigned, seconds) in system.reconciliations.items():
             metrics.record_reconciled(provider, missing=missing, unassigned=unassigned, difference_seconds=seconds)
+        for provider, day in system.compared.items():
+            metrics.record_compared_day(
+                provider,
+                begins=day.begins,
+                accounts={"same": day.accounts - day.differing, "different": day.differing},
+                calls={"ours": day.sessions, "providers": day.provider_sessions},
+                seconds={"ours": day.duration_seconds, "providers": day.provider_duration_seconds},
+                provider_cost_usd=day.provider_cost_usd,
+                margin_usd=day.margin_usd,
+            )
         for destination, backlog in system.exports.items():
             metrics.record_export_backlog(
                 destination,

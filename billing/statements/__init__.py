@@ -128,8 +128,9 @@ def _provisional(connection: Connection, account: Account, month: date, *, now: 
     # Between the two halves of closing some of them may be in the ledger; what is computed is the same.
     posted = period_rows.adjustments(connection, account.id, month)
     adjusted = [one for one in posted if one.line != settlement.LINE]
-    is_closed = account.closed_through is not None and month <= account.closed_through
-    is_empty = is_closed and _began_closing(connection, account.id, month) is None
+    # Closed without a statement: nothing was charged in it, or the account was not there yet.
+    is_over = month < _first_not_closed(connection, account)
+    is_empty = is_over and _began_closing(connection, account.id, month) is None
     if not is_empty:
         settled = settlement.settle(connection, account, month, cards=cards)
         numbers = periods.numbers(connection, {(account.id, one.month) for one in settled})
@@ -157,18 +158,21 @@ def _provisional(connection: Connection, account: Account, month: date, *, now: 
 
 def _not_closed(connection: Connection, account: Account, now: datetime) -> list[date]:
     """The months that are open or drafts, the newest first."""
-    if account.closed_through is None:
-        first_call = select(func.min(ledger.c.started_at)).where(ledger.c.account_id == account.id)
-        began = connection.execute(first_call).scalar_one()
-        month = periods.month_of(min(account.created_at, began or account.created_at))
-    else:
-        month = periods.next_month(account.closed_through)
+    month = _first_not_closed(connection, account)
     closing = select(statements.c.month).where(statements.c.account_id == account.id, statements.c.status != CLOSED)
     found = list(connection.execute(closing).scalars())
     while periods.begins(month) <= now:
         found.append(month)
         month = periods.next_month(month)
     return sorted(found, reverse=True)
+
+
+def _first_not_closed(connection: Connection, account: Account) -> date:
+    if account.closed_through is not None:
+        return periods.next_month(account.closed_through)
+    first_call = select(func.min(ledger.c.started_at)).where(ledger.c.account_id == account.id)
+    began = connection.execute(first_call).scalar_one()
+    return periods.month_of(min(account.created_at, began or account.created_at))
 
 
 def _closed(connection: Connection, account_id: str, month: date) -> RowMapping | None:

@@ -161,6 +161,8 @@ def _end(database: Database, account_id: str, month: date, *, actor: str) -> Clo
         row = connection.execute(select(statement_rows).where(this).with_for_update()).mappings().one()
         if row["status"] != CLOSING:
             return None
+        # A card that is added later is made after `closed_at`: so it is told from those that are settled here.
+        account_rows.keep_cards(connection, account_id)
         account = account_rows.get(connection, account_id)
         cards = rate_cards.of_accounts(connection, [account_id])[account_id]
         numbers = periods.numbers(connection, {(account_id, month)})
@@ -182,7 +184,7 @@ def _end(database: Database, account_id: str, month: date, *, actor: str) -> Clo
             "total": total,
             "body": written.decode(),
             "sha256": digest,
-            "closed_at": func.now(),
+            "closed_at": func.clock_timestamp(),
         }
         connection.execute(statement_rows.update().where(this).values(closed))
         audit.record(

@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, func, select, text
 
 from billing import periods, posting
-from billing.money import ARITHMETIC, BillingError, format_price, minor_unit, round_money, summed, to_money
+from billing.money import ARITHMETIC, ZERO, BillingError, format_price, minor_unit, round_money, summed, to_money
 from billing.statements import CLOSED, settlement
 from billing.statements.body import CREDIT_NOTE
 from billing.statements.numbering import next_number
@@ -29,8 +29,9 @@ MAX_CHARS: Final = 256
 
 # What later statements say of this one; an index finds the few rows that do.
 _CORRECTED: Final = text("""
-    SELECT COALESCE(sum(amount), 0) FROM ledger
+    SELECT period, sum(amount) FROM ledger
     WHERE account_id = :account AND period > :month AND reference = :number AND line <> :credit_note
+    GROUP BY period
 """)
 
 
@@ -115,16 +116,17 @@ def shown(note: CreditNote) -> dict[str, Any]:
 def left_of(connection: Connection, account_id: str, month: date) -> Decimal:
     """How much of a closed statement's total may still be given back.
 
-    That is its total, less its credit notes, and less what corrections take off it in later statements; what they add
-    is of those.
+    That is its total, less its credit notes, and less what corrections take off it in each later statement. What they
+    add in another one is a part of that one's total, and given back of that.
     """
     this = (statements.c.account_id == account_id) & (statements.c.month == month)
     row = connection.execute(select(statements.c.total, statements.c.number).where(this)).one()
     given = select(func.coalesce(func.sum(credit_notes.c.amount), 0)).where(
         credit_notes.c.account_id == account_id, credit_notes.c.month == month
     )
-    corrected = min(_corrected(connection, account_id, month, number=row.number), Decimal(0))
-    left = ARITHMETIC.subtract(ARITHMETIC.add(row.total, corrected), connection.execute(given).scalar_one())
+    corrected = _corrected(connection, account_id, month, number=row.number)
+    taken_off = summed(one for one in corrected.values() if one < 0)
+    left = ARITHMETIC.subtract(ARITHMETIC.add(row.total, taken_off), connection.execute(given).scalar_one())
     return max(left, Decimal(0))
 
 
@@ -148,16 +150,21 @@ def listed(
     return [CreditNote(**row) for row in connection.execute(ordered).mappings()]
 
 
-def _corrected(connection: Connection, account_id: str, month: date, *, number: str) -> Decimal:
-    """What corrections of a statement come to, also with the price of its month, which the open one will settle."""
+def _corrected(connection: Connection, account_id: str, month: date, *, number: str) -> dict[date, Decimal]:
+    """What corrections of a statement come to in each later period, also with the price of its month.
+
+    That price the open period will settle, and counts in it already.
+    """
     wanted = {"account": account_id, "month": month, "number": number, "credit_note": CREDIT_NOTE}
-    posted: Decimal = connection.execute(_CORRECTED, wanted).scalar_one()
+    posted = {row.period: row.sum for row in connection.execute(_CORRECTED, wanted)}
     account = accounts.get(connection, account_id)
     if account.closed_through is None:
         return posted
+    period = periods.next_month(account.closed_through)
     cards = rate_cards.of_accounts(connection, [account_id])[account_id]
-    coming = settlement.settle(connection, account, periods.next_month(account.closed_through), cards=cards)
-    return ARITHMETIC.add(posted, summed(one.amount for one in coming if one.month == month))
+    coming = settlement.settle(connection, account, period, cards=cards)
+    settled = summed(one.amount for one in coming if one.month == month)
+    return posted | {period: ARITHMETIC.add(posted.get(period, ZERO), settled)}
 
 
 def _locked(connection: Connection, account_id: str, month: date) -> Any:

@@ -7,6 +7,7 @@ from contextlib import closing
 import click
 import msgspec
 
+from relay.cli.numbers import ROW_NUMBER
 from relay.cli.output import json_option, show
 from relay.connections import postgres_engine, redis_client
 from relay.erasure import erase as erase_session
@@ -16,7 +17,7 @@ from relay.store.database import Database
 
 
 @click.command()
-@click.argument("session_id", metavar="SESSION", type=click.IntRange(1, 2**63 - 1))
+@click.argument("session_id", metavar="SESSION", type=ROW_NUMBER)
 @click.option("--account", "account_id", metavar="ID", required=True, help="Whose session it is.")
 @json_option
 def erase(*, session_id: int, account_id: str, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 from sqlalchemy import Connection
 
+from relay.cli.numbers import ROW_NUMBER
 from relay.cli.output import json_option, lines, table
 from relay.connections import postgres_engine
 from relay.settings import Settings
@@ -108,7 +109,7 @@ def sessions(*, account_id: str | None, status: Any, unrated: bool, limit: int, 
 
 @click.command()
 @account_filter
-@click.option("--session", "session_id", type=int, help="Only this session.")
+@click.option("--session", "session_id", type=ROW_NUMBER, help="Only this session.")
 @limit_option
 @json_option
 def charges(account_id: str | None, session_id: int | None, limit: int, as_json: bool) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import click
+
+# What numbers of sessions and templates can be.
+ROW_NUMBER: Final = click.IntRange(1, 2**63 - 1)
 
 
 class Number(click.FloatRange):

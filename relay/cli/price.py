@@ -14,6 +14,7 @@ from billing.assessment import card_for, card_of
 from billing.rates import RateCard
 from relay.cli.card_options import card_of_options, card_options
 from relay.cli.moments import Moment
+from relay.cli.numbers import ROW_NUMBER
 from relay.cli.output import json_option, show
 from relay.connections import postgres_engine
 from relay.errors import NotFound
@@ -45,7 +46,7 @@ class Wanted:
 @click.option(
     "--at", type=Moment(), metavar="ISO", help="In force then, UTC without a zone (default: now). With --account."
 )
-@click.option("--template", "template_id", type=int, metavar="ID", help="For a session of it. With --account.")
+@click.option("--template", "template_id", type=ROW_NUMBER, metavar="ID", help="For a session of it. With --account.")
 @click.option("--tag", help="For a session with it (default: the template's). With --account.")
 @json_option
 def price(

@@ -49,6 +49,8 @@ class PlainErrors(click.Group):
         arguments: tuple[str, ...] = ctx.meta[_ARGUMENTS]
         as_json = "--json" in arguments
         try:
+            for argument in arguments:
+                _check_text(argument)
             return super().invoke(ctx)
         except click.UsageError as error:
             if not as_json:
@@ -60,6 +62,15 @@ class PlainErrors(click.Group):
             field = "" if error.field is None else f" ({error.field})"
             told = _told(error, _option(self, arguments, error.field or ""))
             raise click.ClickException(f"{_detail(error)}{field}{told}") from None
+
+
+def _check_text(argument: str) -> None:
+    """Python passes bytes that are not UTF-8 as half characters, which neither Postgres nor JSON can take."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        shown = argument.encode(errors="backslashreplace").decode()
+        raise click.UsageError(f"an argument is not UTF-8 text: {shown}") from None
 
 
 def _detail(error: SwitchhookError) -> str:

@@ -11,6 +11,7 @@ import click
 from relay.cli.card_options import card_of_options, card_options
 from relay.cli.endpoints import account_option
 from relay.cli.moments import Moment, shown_moment
+from relay.cli.numbers import ROW_NUMBER
 from relay.cli.output import json_option, lines, show, table, words
 from relay.connections import postgres_engine
 from relay.provisioning import Provisioning
@@ -46,7 +47,9 @@ def rate_card() -> None:
     help="In force from here, UTC without a zone (first card: always; later: now).",
 )
 @click.option("--offered", is_flag=True, help="Not in force by itself: templates of the account may choose it.")
-@click.option("--template", "template_id", type=int, metavar="ID", help="Only for the sessions of this template.")
+@click.option(
+    "--template", "template_id", type=ROW_NUMBER, metavar="ID", help="Only for the sessions of this template."
+)
 @click.option("--tag", help="Only for the sessions with this tag.")
 @json_option
 def create_rate_card(

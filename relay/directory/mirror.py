@@ -23,6 +23,7 @@ from relay.sealing import KeyRing, UnsealError
 from relay.store import accounts, restored, sessions
 from relay.store.database import Database
 from relay.store.exports import Backlog
+from relay.store.reconciliations import Compared
 from relay.store.snapshot import AccountConfig
 from relay.telemetry import logs
 
@@ -41,6 +42,7 @@ _UNSYNCED: Final = _PREFIX + "unsynced"
 _RECONCILED: Final = _PREFIX + "reconciled"
 _EXPORTS: Final = _PREFIX + "exports"
 _UNRATED: Final = _PREFIX + "unrated"
+_COMPARED: Final = _PREFIX + "compared"
 _CHECKED: Final = _PREFIX + "checked:"
 
 _PURPOSE: Final = b"configuration"
@@ -251,6 +253,19 @@ class Mirror:
             provider.decode(): msgspec.json.decode(told, type=tuple[int, int, float])
             for provider, told in noted.items()
         }
+
+    def note_compared(self, days: Mapping[str, Compared]) -> None:
+        """Keep what the providers' last days came to, for the metrics."""
+        if days:
+            told: Any = {provider: msgspec.json.encode(day) for provider, day in days.items()}
+            with answered():
+                self._client.hset(_COMPARED, mapping=told)
+
+    def compared(self) -> dict[str, Compared]:
+        """By provider what was noted last."""
+        with answered():
+            noted: Any = self._client.hgetall(_COMPARED)
+        return {provider.decode(): msgspec.json.decode(day, type=Compared) for provider, day in noted.items()}
 
     def unsynced_agents(self) -> dict[str, int]:
         """The numbers that were noted last, by status."""

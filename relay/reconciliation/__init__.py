@@ -141,6 +141,9 @@ class Reconciler:
         for outcome in report.lists:
             metrics.record_reconciliation(outcome.provider, outcome.outcome, outcome.tally.counted())
         metrics.record_reconciliation("all", "stuck", report.stuck.counted())
+        with self._database.begin() as connection:
+            days = reconciliations.compared(connection)
+        self._mirror.note_compared(days)
         for provider in sorted({one.provider for one in report.lists}):
             total = Tally()
             for outcome in report.lists:

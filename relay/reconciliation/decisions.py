@@ -7,6 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Final
 
+from billing.assessment import believed_start
 from billing.duration import Duration, UnratedReason, billable_duration
 from billing.money import ZERO
 from relay.calls import TRUST_PROVIDER
@@ -100,6 +101,7 @@ def ended_at(record: CallRecord) -> datetime | None:
 def _began_otherwise(record: CallRecord, known: Known) -> bool:
     """Whether the charge may be by another card, or in another month, than the provider's start has it."""
     ending = record.call.ending
-    if ending is None or ending.started_at_ms is None or known.started_at is None:
+    if ending is None or known.terminal_ms is None or known.rated_at is None:
         return False
-    return abs(_EPOCH + timedelta(milliseconds=ending.started_at_ms) - known.started_at) > _SAME_START
+    began_at = believed_start(ending, known.terminal_ms)
+    return began_at is not None and abs(began_at - known.rated_at) > _SAME_START

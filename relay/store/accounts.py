@@ -110,6 +110,12 @@ def lock(connection: Connection, account_id: str) -> None:
         raise NotFound("there is no account by this id")
 
 
+def keep_cards(connection: Connection, account_id: str) -> None:
+    """Let nobody add a rate card to this account, nor change it, until the transaction ends; calls are charged."""
+    kept = select(accounts.c.id).where(accounts.c.id == account_id).with_for_update(key_share=True)
+    connection.execute(kept).one()
+
+
 def update(
     connection: Connection,
     account_id: str,

@@ -130,7 +130,7 @@ def create(
 
 def find(connection: Connection, *, account_id: str, tag: str | None) -> Budget | None:
     """The budget of a tag, or that of the whole account."""
-    this = (budgets.c.account_id == account_id, func.coalesce(budgets.c.tag, "") == (tag or ""))
+    this = (budgets.c.account_id == account_id, budgets.c.tag.is_not_distinct_from(tag))
     row = connection.execute(select(budgets).where(*this, budgets.c.deleted_at.is_(None))).mappings().one_or_none()
     return None if row is None else _budget(row)
 

@@ -127,6 +127,8 @@ def add(
         connection.execute(accounts.update().where(accounts.c.id == account_id).values(currency=currency))
     row = {
         "id": new_id("rc"),
+        # Not now(), when the transaction began: a month may have been closed while this one waited for the lock.
+        "created_at": func.clock_timestamp(),
         "account_id": account_id,
         "per_minute": per_minute,
         "currency": currency,

@@ -12,7 +12,8 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Connection, func, literal, select, tuple_
+import msgspec
+from sqlalchemy import ColumnElement, Connection, func, literal, select, text, tuple_
 from sqlalchemy.dialects.postgresql import INTERVAL, insert
 
 from relay.store.tables import reconciliation_runs, reconciliations
@@ -71,6 +72,24 @@ class Reconciliation:
         if self.provider_cost_usd is None or self.currency != "USD":
             return None
         return self.amount - self.provider_cost_usd
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """What one provider's last day that was compared came to over all accounts.
+
+    `begins` is when it began (Unix seconds); `accounts` have something of it here or there, `differing` of them not the
+    same. `provider_cost_usd` and `margin_usd` are of those whose costs the provider tells, and whose money is in USD.
+    """
+
+    begins: float
+    accounts: int
+    differing: int
+    sessions: int
+    provider_sessions: int
+    duration_seconds: float
+    provider_duration_seconds: float
+    provider_cost_usd: float
+    margin_usd: float
 
 
 def take(
@@ -152,6 +171,24 @@ def page(
     return [Reconciliation(**row) for row in connection.execute(found.where(*wanted).limit(limit)).mappings()]
 
 
+def compared(connection: Connection) -> dict[str, Compared]:
+    """By provider, what its last day that was compared came to."""
+    return {row.pop("provider"): Compared(**row) for row in map(dict, connection.execute(_COMPARED).mappings())}
+
+
+_COMPARED: Final = text("""
+    SELECT r.provider, extract(epoch FROM r.day::timestamp)::float8 AS begins, count(*) AS accounts,
+        count(*) FILTER (WHERE (r.sessions, r.duration_seconds) IS DISTINCT FROM
+            (r.provider_sessions, r.provider_duration_seconds)) AS differing,
+        sum(r.sessions)::bigint AS sessions, sum(r.provider_sessions)::bigint AS provider_sessions,
+        sum(r.duration_seconds)::float8 AS duration_seconds,
+        sum(r.provider_duration_seconds)::float8 AS provider_duration_seconds,
+        COALESCE(sum(r.provider_cost_usd) FILTER (WHERE r.currency = 'USD'), 0)::float8 AS provider_cost_usd,
+        COALESCE(sum(r.amount - r.provider_cost_usd) FILTER (WHERE r.currency = 'USD'), 0)::float8 AS margin_usd
+    FROM (SELECT provider, max(compared_through) AS day FROM reconciliation_runs GROUP BY provider) newest
+    JOIN reconciliations r ON r.provider = newest.provider AND r.day = newest.day
+    GROUP BY r.provider, r.day
+""")
 _KEY: Final = ("account_id", "provider", "day")
 _NOTHING: Final = {
     "sessions": 0,

@@ -32,14 +32,15 @@ _CHUNK: Final = 2_000
 class Known:
     """A session as far as reconciliation needs it.
 
-    `terminal_ms` None: nobody told of its end. `asked_at` is when its provider was asked for that.
+    `terminal_ms` None: nobody told of its end. `rated_at` chose its card and month: its start, or else when its end was
+    told. `asked_at` is when its provider was asked for that end.
     """
 
     account_id: str
     id: int
     conversation_id: str
     template_id: int | None
-    started_at: datetime | None
+    rated_at: datetime | None
     duration_seconds: Decimal | None
     unrated_reason: str | None
     terminal_ms: int | None

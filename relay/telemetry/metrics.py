@@ -203,6 +203,42 @@ _last_difference = Gauge(
     ("provider",),
     registry=SYSTEM,
 )
+_day_begins = Gauge(
+    "switchhook_billing_day_begins_timestamp_seconds",
+    "When the last day (UTC) began that was compared with the provider's list of calls.",
+    ("provider",),
+    registry=SYSTEM,
+)
+_day_accounts = Gauge(
+    "switchhook_billing_day_accounts",
+    "Accounts with calls on that day, by whether what they have is what the provider lists.",
+    ("provider", "state"),
+    registry=SYSTEM,
+)
+_day_calls = Gauge(
+    "switchhook_billing_day_calls",
+    "Calls of that day that have ended, by ours and by the provider's count.",
+    ("provider", "side"),
+    registry=SYSTEM,
+)
+_day_seconds = Gauge(
+    "switchhook_billing_day_duration_seconds",
+    "How long the calls of that day lasted together, by ours and by the provider's word.",
+    ("provider", "side"),
+    registry=SYSTEM,
+)
+_day_cost = Gauge(
+    "switchhook_billing_day_provider_cost_usd",
+    "What the provider asks for that day's calls, of accounts that are charged in USD.",
+    ("provider",),
+    registry=SYSTEM,
+)
+_day_margin = Gauge(
+    "switchhook_billing_day_margin_usd",
+    "What those accounts were charged beyond that.",
+    ("provider",),
+    registry=SYSTEM,
+)
 _recorded = Counter(
     "switchhook_relay_outcomes_recorded", "Outcomes written to Postgres.", ("result",), registry=REGISTRY
 )
@@ -366,6 +402,28 @@ def record_reconciled(provider: str, *, missing: int, unassigned: int, differenc
     _last_missing.labels(provider).set(missing)
     _last_unassigned.labels(provider).set(unassigned)
     _last_difference.labels(provider).set(difference_seconds)
+
+
+def record_compared_day(
+    provider: str,
+    *,
+    begins: float,
+    accounts: Mapping[str, int],
+    calls: Mapping[str, int],
+    seconds: Mapping[str, float],
+    provider_cost_usd: float,
+    margin_usd: float,
+) -> None:
+    """What the last day that was compared came to is known: `accounts` by state, `calls` and `seconds` by side."""
+    _day_begins.labels(provider).set(begins)
+    for state, count in accounts.items():
+        _day_accounts.labels(provider, state).set(count)
+    for side, count in calls.items():
+        _day_calls.labels(provider, side).set(count)
+    for side, lasted in seconds.items():
+        _day_seconds.labels(provider, side).set(lasted)
+    _day_cost.labels(provider).set(provider_cost_usd)
+    _day_margin.labels(provider).set(margin_usd)
 
 
 def record_recorded(result: str, count: int) -> None:

@@ -85,6 +85,7 @@ def test_a_budget_is_made_changed_listed_and_removed(account_id: str) -> None:
         (("--amount", "0"), "(amount)"),
         (("--amount", "1", "--threshold", "0"), "(thresholds)"),
         (("--amount", "1", "--tag", "a\tb"), "(tag)"),
+        (("--amount", "1", "--tag", ""), "(tag)"),
     ],
 )
 def test_what_makes_no_sense_is_refused(account_id: str, words: tuple[str, ...], told: str) -> None:
@@ -93,6 +94,15 @@ def test_what_makes_no_sense_is_refused(account_id: str, words: tuple[str, ...],
     assert done.exit_code != 0
     assert told in done.output
     assert said(account_id, "list") == []
+
+
+def test_no_tag_at_all_is_not_the_whole_account(account_id: str) -> None:
+    """A shell passes a variable that is not set as nothing: it takes no budget away, and changes none."""
+    whole = said(account_id, "set", "--amount", "5", "--hard-limit")
+    assert "no such budget" in run(account_id, "remove", "--tag", "").output
+    assert run(account_id, "set", "--tag", "", "--amount", "6").exit_code == 1
+    (left,) = said(account_id, "list")
+    assert (left["id"], left["amount"], left["hardLimit"]) == (whole["id"], "5.00", True)
 
 
 def test_an_unknown_account_is_told(account_id: str) -> None:

@@ -49,6 +49,30 @@ def test_an_error_is_json_where_json_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments", [("billing", "usage", "--account", "acc_\udcff"), ("price", "--seconds", "1", "--tag", "\udcff")]
+)
+def test_an_argument_that_is_no_text_is_refused(arguments: tuple[str, ...]) -> None:
+    """Bytes that are not UTF-8 come as half characters, which nothing could store."""
+    refused = run(*arguments, "--json")
+    assert (refused.exit_code, refused.stdout, refused.stderr.count("\n")) == (2, "", 1)
+    error = json.loads(refused.stderr)["error"]
+    assert (error["code"], error["message"]) == (
+        "usage",
+        r"an argument is not UTF-8 text: "
+        + "\\udcff".join(next(one for one in arguments if "\udcff" in one).split("\udcff")),
+    )
+    assert "not UTF-8" in run(*arguments).stderr
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "99999999999999999999"])
+@pytest.mark.parametrize("command", [("rate-card", "create", "--account", "acc_1"), ("price", "--seconds", "1")])
+def test_a_template_has_a_number_that_templates_can_have(command: tuple[str, ...], number: str) -> None:
+    """Others are refused before any server is asked."""
+    refused = run(*command, "--template", number)
+    assert (refused.exit_code, "--template" in refused.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (("price",), "give --seconds"),

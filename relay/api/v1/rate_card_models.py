@@ -85,8 +85,9 @@ MonthPrice = Annotated[
 
 
 class CardBody(Input):
-    """What a card says, but for its price per minute."""
+    """What a card says."""
 
+    per_minute: Annotated[Money | None, Field(description="Needed unless there is a markup.")] = None
     currency: Currency = "USD"
     increments: Increments = "1/1"
     connect_fee: Money = "0"
@@ -100,7 +101,7 @@ class CardBody(Input):
         Field(max_length=len(COMPONENTS), description=f"What `perMinute` is made of: {', '.join(COMPONENTS)}."),
     ] = None
     markup: Annotated[
-        Money | None, Field(description="What the provider's cost is multiplied by; `perMinute` is 0 then.")
+        Money | None, Field(description="What the provider's cost is multiplied by, in place of `perMinute`.")
     ] = None
     month_price: MonthPrice | None = None
 
@@ -116,7 +117,6 @@ class CardBody(Input):
 class NewRateCard(CardBody):
     """A rate card to be made. Without `from` the first card of its scope holds from ever, a later one from now."""
 
-    per_minute: Money
     effective_from: Annotated[GivenMoment | None, Field(alias="from")] = None
     offered: Annotated[bool, Field(description="Not in force by itself: templates of the account may choose it.")] = (
         False

@@ -19,6 +19,7 @@ from billing.statements import period_rows
 from billing.statements.consequences import PriceDifference, price_differences
 from relay.cli.billing.naming import NOBODY, by_option
 from relay.cli.moments import Moment, shown_moment
+from relay.cli.numbers import ROW_NUMBER
 from relay.cli.output import json_option, table
 from relay.connections import postgres_engine
 from relay.settings import Settings
@@ -43,11 +44,14 @@ _SHOWN: Final = 20
 @click.option(
     "--card", "card_id", metavar="ID", help="By this rate card; else by the one that is in force for each by now."
 )
-@click.option("--template", "template_id", metavar="ID", type=click.IntRange(1, 2**63 - 1), help="Only of a template.")
+@click.option("--template", "template_id", metavar="ID", type=ROW_NUMBER, help="Only of a template.")
 @click.option("--tag", metavar="TEXT", help="Only with this tag.")
 @click.option("--waive", metavar="REASON", help="Charge nothing, for this reason; the list price stays shown.")
 @click.option("--charge-waived", is_flag=True, help="Charge those again that were waived.")
 @click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@click.option(
+    "--show", type=click.IntRange(1), default=_SHOWN, show_default=True, help="Show so many of the calls that change."
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @by_option
 @json_option
@@ -62,6 +66,7 @@ def rerate(
     waive: str | None,
     charge_waived: bool,
     dry_run: bool,
+    show: int,
     yes: bool,
     actor: str | None,
     as_json: bool,
@@ -82,7 +87,7 @@ def rerate(
     rerating.check(change)
     selection = Selection(account_id=account_id, begin=begin, end=end, template_id=template_id, tag=tag)
     with closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database:
-        expected, first = _surveyed(database, selection, change)
+        expected, first = _surveyed(database, selection, change, most=show)
         with database.begin() as connection:
             period_rows.take_time(connection)
             prices = price_differences(connection, account_id, expected.minutes)
@@ -115,12 +120,14 @@ class _Progress:
             click.echo(f"{totals.sessions} of {self._sessions} calls", err=True)
 
 
-def _surveyed(database: Database, selection: Selection, change: Change) -> tuple[Totals, list[Difference]]:
+def _surveyed(
+    database: Database, selection: Selection, change: Change, *, most: int
+) -> tuple[Totals, list[Difference]]:
     totals, first = Totals(), list[Difference]()
     told = time.monotonic()
     for one in rerating.survey(database, selection, change):
         totals.add(one)
-        if one is not None and len(first) < _SHOWN:
+        if one is not None and len(first) < most:
             first.append(one)
         if time.monotonic() - told >= _PROGRESS_SECONDS:
             told = time.monotonic()

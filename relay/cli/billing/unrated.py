@@ -15,6 +15,7 @@ from billing.unrated import Count
 from relay.cli.billing.naming import NOBODY, by_option
 from relay.cli.listing import account_filter
 from relay.cli.moments import Past, shown_moment
+from relay.cli.numbers import ROW_NUMBER
 from relay.cli.output import json_option, lines, show, table
 from relay.connections import postgres_engine
 from relay.settings import Settings
@@ -94,7 +95,7 @@ def _show_counts(counted: Sequence[Count], *, as_json: bool) -> None:
     metavar="TIME",
     help="Only calls that began then or later: 2d, or ISO 8601, UTC without a zone.",
 )
-@click.option("--session", "session_id", metavar="ID", type=click.IntRange(1, 2**63 - 1), help="One session alone.")
+@click.option("--session", "session_id", metavar="ID", type=ROW_NUMBER, help="One session alone.")
 @click.option("--seconds", metavar="N", help="How long that session's call was.")
 @click.option("--reason", metavar="TEXT", help="How you know.")
 @by_option

@@ -150,7 +150,6 @@ def test_an_account_has_one_currency(api: Api) -> None:
         ({"components": {"jokes": "0.10"}}, "components"),
         ({"components": {"llm": 0.1}}, "components.llm"),
         ({"components": {"llm": "-0.1"}}, "components.llm"),
-        ({"markup": "1.2"}, "perMinute"),
         ({"perMinute": "0", "markup": "0"}, "markup"),
         ({"perMinute": "0", "markup": "1.2", "currency": "EUR"}, "currency"),
         ({"perMinute": "0", "markup": "1.2", "freeSeconds": 1}, "freeSeconds"),
@@ -223,6 +222,14 @@ def test_an_unknown_account_gets_no_card(api: Api) -> None:
     """404."""
     unknown = "/api/v1/accounts/acc_" + "a" * 26 + "/rate-cards"
     assert api.post(unknown, {"perMinute": "1"}, key=api.operator_key).status_code == 404
+
+
+def test_a_card_of_the_providers_cost_needs_no_price(api: Api) -> None:
+    """As on the command line; its minutes cost nothing of themselves."""
+    answer = api.post(path(api), {"markup": "1.25"}, key=api.operator_key)
+    assert (answer.status_code, answer.get_json()["perMinute"], answer.get_json()["markup"]) == (201, "0.00", "1.25")
+    refused = api.post(path(api), {"tag": "sales"}, key=api.operator_key)
+    assert (refused.status_code, refused.get_json()["field"]) == (400, "perMinute")
 
 
 @pytest.mark.parametrize(

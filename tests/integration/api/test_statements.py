@@ -51,6 +51,14 @@ def test_shows_an_open_month_as_provisional(api: Api, own: Books) -> None:
     assert api.get(f"/api/v1/statements/{now:%Y-%m}").get_json()["state"] == "open"
 
 
+def test_a_month_before_there_was_an_account_is_over(api: Api, own: Books) -> None:
+    """Before the first closing as after it: no draft that anybody waits for, and no number."""
+    for _ in range(2):
+        shown = api.get("/api/v1/statements/2000-01").get_json()
+        assert (shown["state"], shown["number"], shown["total"]) == ("closed", None, "0.00")
+        own.close(JUNE)
+
+
 def test_lists_months_and_pages_through_them(api: Api, own: Books) -> None:
     """The newest first, closed ones with their totals."""
     own.close(JUNE)
@@ -148,18 +156,19 @@ def test_page_is_readable_and_holds_nothing_that_runs(api: Api, own: Books, how:
 def test_page_prints_amounts_that_add_up(api: Api, own: Books) -> None:
     """Corrections, a credit note and what could not be charged: the numbers on paper give the total."""
     own.close(JUNE)
-    api.post(
+    note = api.post(
         f"/api/v1/accounts/{api.account.id}/credit-notes",
         {"month": "2026-06", "amount": "0.01", "reason": "an outage", "approver": "ben"},
         key=api.operator_key,
-    )
+    ).get_json()
     own.charge(own.call("a", 31, word=2))
     own.talk(("c", 60, JULY))
     own.close(JULY)
     html = api.get("/api/v1/statements/2026-07", query_string={"format": "html"}).get_data(as_text=True)
     page = Checked(html)
     assert f"Corrections of {own.statement(JUNE).number}" in page.text
-    assert "CN-2026-" in page.text
+    assert note["number"].startswith("CN-")
+    assert note["number"] in page.text
     *parts, (subtotal, rounding, total) = page.amounts
     assert len(parts) == 4  # calls, corrections, prices of months, credit notes
     assert sum(amount for part in parts for amount in part) == subtotal

@@ -24,7 +24,7 @@ JUNE: Final = date(2026, 6, 1)
 JULY: Final = date(2026, 7, 1)
 AUGUST: Final = date(2026, 8, 1)
 LATER: Final = datetime(2027, 3, 1, tzinfo=UTC)
-RANKS: Final = {1: "call_ended", 2: "call_analyzed"}
+RANKS: Final = {1: "call_ended", 2: "call_analyzed", 3: "call_analyzed"}
 
 
 @dataclass(frozen=True, slots=True)

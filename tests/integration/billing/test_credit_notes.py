@@ -17,7 +17,7 @@ from relay.store import audit
 from relay.store.database import Database, StatementRefused
 from relay.store.tables import credit_notes as credit_note_rows
 from relay.store.tables import ledger
-from tests.integration.billing.months import JULY, JUNE, Books, books
+from tests.integration.billing.months import AUGUST, JULY, JUNE, Books, books
 
 
 @pytest.fixture
@@ -125,6 +125,18 @@ def test_what_was_corrected_below_is_not_left(acme: Books, seconds: int, left: s
     if Decimal(left):
         issue(acme, left)
     assert acme.statement(JULY).total == july
+
+
+@pytest.mark.parametrize("corrected", [(9000, 3600), (3600, 9000)], ids=["up, then down", "down, then up"])
+def test_corrections_in_two_statements_leave_no_more_than_was_paid(acme: Books, corrected: tuple[int, int]) -> None:
+    """What one of them adds is given back of its own statement, and not of the first one again."""
+    for word, (month, seconds) in enumerate(zip((JULY, AUGUST), corrected, strict=True), 2):
+        acme.charge(acme.call("a", seconds, word=word))
+        acme.close(month)
+    paid = acme.total(JUNE, JULY, AUGUST)
+    with acme.database.begin() as connection:
+        left = [credit_notes.left_of(connection, acme.account_id, month) for month in (JUNE, JULY, AUGUST)]
+    assert sum(left) == paid > 0
 
 
 def test_a_correction_counts_with_what_its_months_price_gives_back(shared_database: Database) -> None:

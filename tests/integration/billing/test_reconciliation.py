@@ -12,11 +12,14 @@ import msgspec
 import pytest
 
 from billing.ledger import charge
-from relay.calls import TRUST_SOURCE, CallEvent, Ending, Facts, derived_session_id
+from relay.calls import TRUST_KEY, TRUST_SOURCE, CallEvent, Ending, Facts, derived_session_id
+from relay.directory import Mirror
 from relay.outbox import Outbox
 from relay.providers.retell import ACCOUNT_LABEL
 from relay.reconciliation import Reconciler, relaying
-from relay.store import agora_agents, erasure, sessions
+from relay.reconciliation.days import begins
+from relay.store import agora_agents, erasure, rate_cards, sessions
+from relay.store.reconciliations import Compared
 from relay.telemetry import logs
 from tests.customers import Customer
 from tests.integration.billing.called import (
@@ -158,6 +161,37 @@ def test_the_provider_corrects_what_an_account_has_told(world: World, customer: 
     assert world.ledger(customer.id) == amounts
     world.reconciled()
     assert world.ledger(customer.id) == amounts
+
+
+def test_a_call_is_charged_by_its_start_once_its_provider_has_told_it(world: World, customer: Customer) -> None:
+    """A customer's own `complete` tells none, and is rated by when it came; a second reading finds nothing more."""
+    began = ago(HOUR)
+    name = world.conversation(AGENT, began=began, seconds=60)
+    with world.database.begin() as connection:
+        rate_cards.add(
+            connection, customer.id, per_minute=Decimal("0.50"), effective_from=began + timedelta(seconds=30)
+        )
+    call = CallEvent(
+        provider="elevenlabs",
+        kind="complete",
+        event_class="complete",
+        conversation_id=name,
+        ending=Ending(status="completed", duration_seconds="60"),
+    )
+    facts = Facts(
+        event_id="evt_1",
+        account_id=customer.id,
+        call=call,
+        session_id=derived_session_id(customer.id, "elevenlabs", name),
+        accepted_at_ms=int(began.timestamp() * 1000) + 60_000,
+        trust=TRUST_KEY,
+    )
+    with world.database.begin() as connection:
+        charge(connection, [facts])
+    assert world.ledger(customer.id) == [("charge", Decimal("0.5"))]
+    assert counted(world.reconciled(), "elevenlabs")["corrected"] == 1
+    assert sum(amount for _, amount in world.ledger(customer.id)) == Decimal("0.1")
+    assert "corrected" not in counted(world.reconciled(since=ago(3 * HOUR)), "elevenlabs")
 
 
 def test_a_forged_end_does_not_hide_what_the_provider_has_told(world: World, customer: Customer) -> None:
@@ -493,6 +527,19 @@ def test_days_are_compared_by_themselves(world: World, customer: Customer) -> No
         (day - timedelta(days=1), 1),
     ]
     assert list_of(world.reconciled(), "elevenlabs").days == []
+    world.execute("UPDATE reconciliations SET sessions = 2, provider_cost_usd = 0.04 WHERE day = :day", day=day)
+    world.reconciled()
+    assert Mirror(world.client, world.ring).compared()["elevenlabs"] == Compared(
+        begins=begins(day).timestamp(),
+        accounts=1,
+        differing=1,
+        sessions=2,
+        provider_sessions=1,
+        duration_seconds=60,
+        provider_duration_seconds=60,
+        provider_cost_usd=0.04,
+        margin_usd=0.06,
+    )
 
 
 def test_sessions_of_another_workspace_are_in_no_comparison(world: World, customer: Customer) -> None:

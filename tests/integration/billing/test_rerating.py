@@ -283,9 +283,9 @@ def test_another_accounts_card_is_refused(database: Database) -> None:
         rerating.rerate(database, of(account_id), change, actor="cli", expected=Totals())
 
 
-@pytest.mark.parametrize("reason", ["", "  ", "x" * 201, "two\nlines"])
+@pytest.mark.parametrize("reason", ["", "  ", "x" * 201, "two\nlines", "own_provider_key"])
 def test_a_reason_that_says_nothing_is_refused(reason: str) -> None:
-    """It is on every row, and on the statement."""
+    """It is on every row, and on the statement. Whose key a call ran on nobody can say here."""
     with pytest.raises(BadRequest) as refused:
         rerating.check(Change(waive=reason))
     assert refused.value.field == "waive"

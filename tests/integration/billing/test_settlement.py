@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 
 from billing.periods import begins
 from billing.rerating import Change, Selection, Totals, rerate
 from billing.statements import verifying
+from relay.store import rate_cards
 from relay.store.database import Database
 from relay.store.rate_cards import Scope
 from relay.store.tables import ledger
 from tests.integration.billing.months import AUGUST, JULY, JUNE, Books, books, graduated
+from tests.waiting import eventually
 
 VOLUME = graduated(("100", "0.08"), (None, "0.05")) | {"model": "volume"}
 # 0.10 a minute call by call; what the month costs in the end.
@@ -122,6 +126,51 @@ def test_card_added_for_a_closed_month_leaves_its_fee_as_it_was_settled(acme: Bo
     acme.close(JULY)
     with acme.database.begin() as connection:
         assert list(verifying.verify(connection, acme.account_id, JULY)) == []
+
+
+def test_card_whose_making_overlaps_a_closing_is_settled_in_it_or_made_after_it(acme: Books) -> None:
+    """The closing waits for a card that is being added, whose transaction began before: both agree on which it was."""
+    acme.card()
+    acme.talk(("a", 600))
+    held, checked = threading.Event(), threading.Event()
+
+    def add() -> None:
+        with acme.database.begin() as connection:
+            june = datetime(2026, 6, 1, tzinfo=UTC)
+            rate_cards.add(
+                connection,
+                acme.account_id,
+                per_minute=Decimal("0.10"),
+                month_price=fee_of("50"),
+                effective_from=june,
+            )
+            held.set()
+            assert checked.wait(timeout=20)
+
+    def has_waited() -> bool:
+        waiting = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        )
+        with acme.database.begin() as connection:
+            return connection.execute(waiting).scalar_one() > 0 or closing.done()
+
+    def begin_adding(_: str, month: date) -> None:
+        """Between the two halves of closing."""
+        assert month == JUNE
+        pool.submit(add)
+        assert held.wait(timeout=20)
+
+    with ThreadPoolExecutor(2) as pool:
+        closing = pool.submit(acme.close, JUNE, on_step=begin_adding)
+        assert held.wait(timeout=20)
+        eventually(has_waited, within_seconds=20, what="a closing that waits, or has not")
+        checked.set()
+        closing.result()
+    acme.talk(("b", 60, JULY), ("late", 60))
+    acme.close(JULY)
+    with acme.database.begin() as connection:
+        found = [one for month in (JUNE, JULY) for one in verifying.verify(connection, acme.account_id, month)]
+    assert found == []
 
 
 def test_calls_rated_again_by_a_card_added_for_a_closed_month_pay_its_fee_alone(acme: Books) -> None:

@@ -29,6 +29,7 @@ def test_defaults_to_billing_by_the_second_in_dollars() -> None:
         rounding="half_up",
     )
     assert card.price == "0.10 USD/min"
+    assert RateCard("0.10", "USD", 60, 6) == RateCard("0.10", initial_seconds=60, increment_seconds=6)
 
 
 @pytest.mark.parametrize("written", ["0.1", "0.10", Decimal("0.100000"), Decimal("1E-1")])

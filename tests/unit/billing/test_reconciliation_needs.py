@@ -16,6 +16,7 @@ from relay.store.reconciling import Known
 
 START = datetime(2026, 11, 20, 12, tzinfo=UTC)
 START_MS = int(START.timestamp() * 1000)
+DAY_MS = 86_400_000
 
 
 def record(seconds: str | None = "60", *, cost: str | None = None, start_ms: int | None = START_MS) -> CallRecord:
@@ -36,7 +37,7 @@ def known(
     reason: str | None = None,
     terminal_ms: int | None = START_MS,
     trust: int | None = TRUST_SOURCE,
-    started_at: datetime | None = START,
+    rated_at: datetime | None = START,
     rank: int = 3,
     asked_at: datetime | None = None,
 ) -> Known:
@@ -46,7 +47,7 @@ def known(
         id=1,
         conversation_id="conv_1",
         template_id=None,
-        started_at=started_at,
+        rated_at=rated_at,
         duration_seconds=None if seconds is None else Decimal(seconds),
         unrated_reason=reason,
         terminal_ms=terminal_ms,
@@ -73,9 +74,11 @@ def known(
         (record(None), known(), Need.NONE),  # it does not say: what we have stays
         (record("-1"), known(), Need.NONE),  # nonsense charges nobody
         (record("90000"), known(), Need.NONE),  # longer than a day is nonsense, too
-        (record(), known(started_at=START - timedelta(days=40)), Need.CORRECTED),  # another month, or another card
-        (record(), known(started_at=START + timedelta(milliseconds=900)), Need.NONE),  # rounded to seconds
-        (record(), known(started_at=None), Need.NONE),
+        (record(), known(rated_at=START - timedelta(days=40)), Need.CORRECTED),  # another month, or another card
+        (record(), known(rated_at=START + timedelta(minutes=5)), Need.CORRECTED),  # no event has told of its start
+        (record(), known(rated_at=START + timedelta(milliseconds=900)), Need.NONE),  # rounded to seconds
+        (record(start_ms=START_MS + 30 * DAY_MS), known(), Need.NONE),  # a clock that is wrong chooses no card
+        (record(start_ms=1), known(), Need.NONE),
         (record(start_ms=None), known(), Need.NONE),
         (record(), known(None, reason="duration_missing"), Need.RATED),
         (record(), known(None, reason="duration_invalid"), Need.RATED),
