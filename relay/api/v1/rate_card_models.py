@@ -117,6 +117,8 @@ class CardBody(Input):
 class NewRateCard(CardBody):
     """A rate card to be made. Without `from` the first card of its scope holds from ever, a later one from now."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"perMinute": "0.10", "increments": "60/6"}]})
+
     effective_from: Annotated[GivenMoment | None, Field(alias="from")] = None
     offered: Annotated[bool, Field(description="Not in force by itself: templates of the account may choose it.")] = (
         False
