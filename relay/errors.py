@@ -14,7 +14,8 @@ SwitchhookError                      500 internal_error
 ├── Forbidden                        403 insufficient_permissions
 ├── NotFound                         404 not_found
 ├── Conflict                         409 conflict
-│   └── ProviderNotConfigured        409 provider_not_configured  there is no key for this provider
+│   ├── ProviderNotConfigured        409 provider_not_configured  there is no key for this provider
+│   └── SignedUrlGiven               409 signed_url_given      that URL opens the session still (in relay.agents)
 ├── ContentGone                      410 content_gone          it was delivered, has expired, or was erased
 ├── BodyTooLarge                     413 body_too_large
 ├── EncodingRefused                  415 content_encoding_refused

@@ -12,6 +12,7 @@ from werkzeug.exceptions import NotFound as WerkzeugNotFound
 from relay import memory
 from relay.agents.clients import Clients
 from relay.agents.sessions import Sessions
+from relay.agents.signed_urls import SignedUrls
 from relay.agents.sync import Sync
 from relay.api.core.families import family_of
 from relay.api.core.gates import Gates
@@ -99,6 +100,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         clients=clients,
         sync=sync,
         sessions=Sessions(database, ring, mirror, clients, sync),
+        signed_urls=SignedUrls(database, ring, mirror, clients),
         recordings=RecordingIntake(settings, ring, directory, commit=commits.commit),
         gates=Gates(threads=settings.blocking_threads),
         limit=RateLimit(client, per_minute=settings.requests_per_minute),

@@ -117,7 +117,7 @@ class Worker:
         if queues.RECORDINGS in lanes:
             directory = Directory(self.mirror, self.ring, self.database)
             self.hosts[queues.RECORDINGS] = recordings_crew(
-                settings, self.ring, self.client, directory, on_accepted=self._ring_for
+                settings, self.ring, self.client, self.database, directory, on_accepted=self._ring_for
             )
         # Not left to beat: what has ended must give its bytes back, or its account would be refused for good.
         self.hosts[queues.UPKEEP] = Lane(queues.UPKEEP, self._sweep, tick_seconds=_SWEEP_SECONDS)

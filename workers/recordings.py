@@ -1,7 +1,8 @@
 """The recordings lane: claim a call, measure its recording, commit what came of it as an event, settle.
 
 The event has an id that follows from the call's, and is committed before the unit is settled: a process that dies in
-between leaves a unit that is claimed again, and its event is known by then. So each call becomes one event.
+between leaves a unit that is claimed again, and its event is known by then. So each call becomes one event. The outbox
+knows that for a day; a call that was charged longer ago is known by its session, and nothing more becomes of it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ from relay.recordings.schedule import wait_ms
 from relay.recordings.unmeasured import Interrupted, Unmeasured
 from relay.sealing import KeyRing, UnsealError
 from relay.settings import Settings
+from relay.store import sessions
+from relay.store.database import Database
 from relay.telemetry import logs, metrics
 from workers.crew import Crew
 
@@ -72,10 +75,12 @@ class RecordingLane:
         admitting: Admitting,
         measure: Measure,
         *,
+        database: Database,
         on_accepted: Callable[[Accepted], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._outbox = outbox
+        self._database = database
         self._directory = directory
         self._ring = ring
         self._admitting = admitting
@@ -92,7 +97,7 @@ class RecordingLane:
         self._is_expected = True
 
     def step(self) -> bool:
-        """Work on one call; True if there may be more. Raises Unavailable when Redis is away."""
+        """Work on one call; True if there may be more. Raises Unavailable when Redis or Postgres is away."""
         if not self._is_due():
             return False
         with self._lock:
@@ -145,6 +150,9 @@ class RecordingLane:
 
     def _worked(self, claim: Claim) -> Settlement:
         facts = decode_facts(claim.facts, event_id=claim.event_id, account_id=claim.account_id)
+        if self._is_repeat(facts):
+            metrics.record_recording("repeated")
+            return Settlement(claim, Verb.DONE)
         handed_in: HandedIn | None = None
         try:
             if claim.sealed is not None:
@@ -164,6 +172,17 @@ class RecordingLane:
         self._commit(facts, handed_in, outcome)
         metrics.record_recording("completed" if isinstance(outcome, Measured) else outcome)
         return Settlement(claim, Verb.DONE)
+
+    def _is_repeat(self, facts: Facts) -> bool:
+        """Whether this call was measured and charged before: another file must not contradict that."""
+        call = facts.call
+        with self._database.begin() as connection:
+            return sessions.has_been_a_call(
+                connection,
+                account_id=facts.account_id,
+                provider=call.provider,
+                conversation_id=call.conversation_id,
+            )
 
     def _outcome(self, claim: Claim, handed_in: HandedIn | None) -> Measured | str | None:
         """The duration, the code of a failure, or None for another try."""
@@ -211,6 +230,7 @@ def recordings_crew(
     settings: Settings,
     ring: KeyRing,
     client: redis.Redis,
+    database: Database,
     directory: Directory,
     *,
     on_accepted: Callable[[Accepted], None],
@@ -225,6 +245,7 @@ def recordings_crew(
         ring,
         Admitting(settings, ring),
         partial(measuring.measure, is_stopping=stopping.is_set),
+        database=database,
         on_accepted=on_accepted,
     )
 

@@ -38,6 +38,8 @@ STATES: Final = {
     "FAILED": 6,
 }
 _OVER: Final = frozenset({"STOPPED", "FAILED"})
+# What Agora answers where the request is wrong and not its sender's right or its state.
+_CALLERS_MISTAKE: Final = frozenset({400, 422})
 _OURS: Final = "switchhook_"
 # What may stand in Agora's paths; anything else is nobody's.
 _ID: Final = re.compile(r"[A-Za-z0-9_-]{1,256}")
@@ -240,6 +242,6 @@ def _told() -> Iterator[None]:
             raise NotFound("Agora knows no such agent or project, or it has left", code=error.code) from None
         if error.provider_status == 409:
             raise Conflict("Agora has an agent by this name, or it is not ready for this", code=error.code) from None
-        if error.provider_status == 400:
+        if error.provider_status in _CALLERS_MISTAKE:
             raise BadRequest("Agora refused the request; check its properties", code=error.code) from None
         raise

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
 from billing import reservations
 from relay.agents.agora import AgoraAgents
 from relay.agents.clients import Clients
 from relay.agents.prompting import prompted
+from relay.agents.signed_urls import agents_of
 from relay.agents.sync import Sync
 from relay.agents.tools import SESSION_VARIABLE
 from relay.directory import Mirror
@@ -23,15 +23,11 @@ from relay.errors import BadRequest, Conflict, NotFound, SwitchhookError, Unavai
 from relay.providers.rest import agora
 from relay.providers.rest.retell import WebCall, WebCallVersion
 from relay.sealing import KeyRing
-from relay.store import conversations, sessions, templates, voice_agents
+from relay.store import sessions, signed_urls, templates, voice_agents
 from relay.store.database import Database
-from relay.store.sessions import AWAITED, HELD, Session
+from relay.store.sessions import AWAITED, Session
 from relay.store.templates import Template
-from relay.store.transfers import transferred_to
 from relay.telemetry import logs
-
-# A signed URL of ElevenLabs opens one conversation within this time (ElevenLabs docs, "Signed URLs").
-SIGNED_URL_SECONDS: Final = 900
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,10 +102,13 @@ class Sessions:
             session, call = self._call(template, WebCallWish(), metadata=metadata, text_only=text_only)
             return Started(session=session, web_call=call)
         agent_id = _present(self._ready_agent(template))
-        client, key = self._clients.elevenlabs_keyed(account_id, about=_agents_of(template, agent_id))
+        client, key = self._clients.elevenlabs_keyed(account_id, about=agents_of(template, agent_id))
         session = self._new(template, agent_id, own_key=key is not None, metadata=metadata, text_only=text_only)
         with self._beginning(session):
             signed_url = client.signed_url(agent_id)
+            if session.reserved is not None:  # the next one waits until this one has expired
+                with self._database.begin() as connection:
+                    signed_urls.given(connection, account_id=account_id, session_id=session.id)
         return Started(session=session, signed_url=signed_url)
 
     def start_web_call(self, *, account_id: str, agent_id: str, wish: WebCallWish) -> tuple[Session, WebCall]:
@@ -123,29 +122,6 @@ class Sessions:
                 raise NotFound("this account has no agent by this id")
             template = templates.get(connection, self._ring, account_id=account_id, template_id=template_id)
         return self._call(template, wish, metadata=wish.metadata)
-
-    def signed_url(self, *, account_id: str, agent_id: str, session_id: int | None = None) -> str:
-        """A URL that opens a conversation with an agent of one of the account's templates at ElevenLabs.
-
-        The ingress knows the agent for as long as that conversation may last. A hard limit must leave room for it,
-        unless that is held back for the session already, which is of this agent and has not begun. Raises NotFound for
-        every other agent, and for a session that is not this account's.
-        """
-        with self._database.begin() as connection:
-            session = None
-            if session_id is not None:
-                session = sessions.get(connection, account_id=account_id, session_id=session_id)
-            known = templates.id_of_agent(connection, account_id=account_id, provider="elevenlabs", agent_id=agent_id)
-            if known is None:
-                raise NotFound("this account has no agent by this id")
-            template = templates.get(connection, self._ring, account_id=account_id, template_id=known, with_hidden=True)
-            behind = conversations.awaited(connection, agent_id=agent_id)
-            if session is None or not _is_held_for(session, template, agent_id):
-                reservations.check(connection, account_id=account_id, provider=template.provider, template_id=known)
-        client = self._clients.elevenlabs(account_id, about=_agents_of(template, agent_id))
-        for one in behind:
-            self._mirror.conversations.remember(one.account_id, one.template, lifetime=AWAITED)
-        return client.signed_url(agent_id)
 
     def _ready_agent(self, template: Template) -> str | None:
         """The agent as the template wants it, tried once more if it is not there yet, or is where another key leads."""
@@ -162,8 +138,8 @@ class Sessions:
         state = self._sync.template(template.account_id, template.id)
         if state.status == "failed":
             raise Conflict(
-                "the provider refused this template's agent; its syncCode says more, and changing the template tries "
-                "again", code="agent_refused"
+                f"the provider refused this template's agent{state.bracketed}; its syncCode says more, and changing "
+                "the template tries again", code="agent_refused"
             )  # fmt: skip
         if state.status != "synced":
             raise Unavailable("the provider does not have this template's agent yet", code="agent_not_ready")
@@ -252,21 +228,6 @@ class Sessions:
             with self._database.begin() as connection:
                 sessions.fail(connection, account_id=session.account_id, session_id=session.id, code=error.code)
             raise
-
-
-def _is_held_for(session: Session, template: Template, agent_id: str) -> bool:
-    """Whether what this agent's conversation may cost is held back with this session, and counted as such.
-
-    One session is one conversation: what it holds opens none of another agent's, and none once its own has begun.
-    """
-    is_its = session.template_id == template.id or session.agent_id == agent_id
-    is_awaited = session.status == "pending" and datetime.now(UTC) - session.created_at < HELD
-    return session.reserved is not None and is_its and is_awaited
-
-
-def _agents_of(template: Template, agent_id: str) -> tuple[str, ...]:
-    """Whom somebody who calls this agent may come to speak with."""
-    return (agent_id, *transferred_to(template.config))
 
 
 def _present(agent_id: str | None) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -47,11 +48,20 @@ _TURN_SECONDS: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class AgentState:
-    """How far a template's agent has come. `code` says why it has not come further."""
+    """How far a template's agent has come. `code` says why it has not come further.
+
+    `fields` are those of its body that the provider named when it refused them.
+    """
 
     status: AgentStatus
     agent_id: str | None
     code: str | None
+    fields: tuple[str, ...] = ()
+
+    @property
+    def bracketed(self) -> str:
+        """The fields, to be put behind what was refused; nothing where there are none."""
+        return f" ({', '.join(self.fields)})" if self.fields else ""
 
 
 class Sync:
@@ -85,7 +95,7 @@ class Sync:
             now = voice_agents.get(connection, account_id=account_id, template_id=template_id)
         if now is None:
             raise NotFound("this template has no agent")
-        return AgentState(now.status, now.agent_id, now.code)
+        return AgentState(now.status, now.agent_id, now.code, tuple(now.refused_fields or ()))
 
     def due(self, limit: int) -> int:
         """Try those whose time has come, at most `limit` and for some ten seconds; how many were tried. For upkeep.
@@ -123,7 +133,9 @@ class Sync:
             return self._step(taken)
         except ProviderUnavailable as error:
             return self._postponed(taken, error.code)
-        except (ProviderFailed, ProviderNotConfigured, Forbidden) as error:
+        except ProviderFailed as error:
+            return self._refused(taken, error.code, error.fields)
+        except (ProviderNotConfigured, Forbidden) as error:
             return self._refused(taken, error.code)
         except Unavailable:
             raise  # Postgres is away: nothing can be noted now, and the lease runs out
@@ -189,12 +201,12 @@ class Sync:
         with self._database.begin() as connection:
             return voice_agents.postponed(connection, taken, code=code, wait=wait(taken.attempts))
 
-    def _refused(self, taken: VoiceAgent, code: str) -> VoiceAgent | None:
+    def _refused(self, taken: VoiceAgent, code: str, fields: Sequence[str] = ()) -> VoiceAgent | None:
         if taken.status == "removing":
             return self._postponed(taken, code)
         _tell(taken, code)
         with self._database.begin() as connection:
-            return voice_agents.failed(connection, taken, code=code)
+            return voice_agents.failed(connection, taken, code=code, fields=fields)
 
 
 def wait(attempts: int) -> timedelta:

@@ -69,7 +69,8 @@ def hand_in_call(call: Call[NewCall, None]) -> TakenCall:
 
     The call is committed before the answer. A worker then fetches the recording, measures how long it lasts, charges
     the call once and tells the account's endpoints with an event `canonical.recording`; nothing of the recording is
-    kept. The same `callId` again is the same call: it gets the same answer, and nothing more happens.
+    kept. The same `callId` again is the same call, however much later: it gets the same answer, and nothing more
+    happens. Only one that failed is tried again, from a day after its event was delivered.
     """
     call.services.recordings.take(call.account_id, call.body.handed_in())
     return TakenCall(call_id=call.body.call_id)

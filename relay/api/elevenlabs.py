@@ -50,7 +50,7 @@ def get_signed_url(call: Call[None, AgentQuery]) -> SignedUrl:
     Every other agent is not found.
     """
     agent_id = call.query.agent_id
-    return SignedUrl(signed_url=call.services.sessions.signed_url(account_id=call.account_id, agent_id=agent_id))
+    return SignedUrl(signed_url=call.services.signed_urls.give(account_id=call.account_id, agent_id=agent_id))
 
 
 @group.operation(

@@ -131,7 +131,7 @@ def list_endpoints(account_id: str, as_json: bool) -> None:
     type=click.IntRange(0, MAX_OVERLAP_HOURS),
     default=24,
     show_default=True,
-    help="How long the old one still signs beside the new one; 0: it leaked.",
+    help="How long the old one still signs beside the new one; until then no other rotation. 0: it leaked.",
 )
 @click.option("--webhook-secret", is_flag=True, help="Replace the X-Webhook-Secret too, at once.")
 @click.argument("endpoint_id")
@@ -139,7 +139,10 @@ def list_endpoints(account_id: str, as_json: bool) -> None:
 def rotate_endpoint(
     *, account_id: str, overlap_hours: int, webhook_secret: bool, endpoint_id: str, as_json: bool
 ) -> None:
-    """Give an endpoint a new signing secret. It is shown this once."""
+    """Give an endpoint a new signing secret. It is shown this once.
+
+    While the overlap of the last rotation lasts, only --overlap-hours 0 makes another: it ends that overlap at once.
+    """
     made = _provisioning().rotate_endpoint(
         account_id=account_id, endpoint_id=endpoint_id, overlap_hours=overlap_hours, webhook_secret=webhook_secret
     )

@@ -12,6 +12,8 @@ from typing import Any, Final
 import click
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+_DATE_DIGITS: Final = len("20261120")
+_NO_MOMENT: Final = "give a time as ISO 8601: 2026-01-01T00:00:00Z"
 
 
 def parsed_duration(text: str) -> timedelta:
@@ -28,11 +30,14 @@ def parsed_duration(text: str) -> timedelta:
 
 def parsed_moment(text: str) -> datetime:
     """A moment from ISO 8601, in UTC, which it is in unless it says otherwise. Raises ValueError."""
+    text = text.strip()
+    if text.isdecimal() and len(text) != _DATE_DIGITS:  # Python takes any digit for the T between a day and a time
+        raise ValueError(_NO_MOMENT)
     try:
-        given = datetime.fromisoformat(text.strip())
+        given = datetime.fromisoformat(text)
         return (given if given.tzinfo else given.replace(tzinfo=UTC)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise ValueError("give a time as ISO 8601: 2026-01-01T00:00:00Z") from None
+        raise ValueError(_NO_MOMENT) from None
 
 
 def shown_moment(at: datetime) -> str:

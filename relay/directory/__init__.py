@@ -8,6 +8,7 @@ newest version is decided by the accept script itself.
 from __future__ import annotations
 
 import hmac
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -110,7 +111,7 @@ class Directory:
         return view
 
     def templates_of_secret(self, secret: str) -> list[tuple[AccountView, TemplateConfig]]:
-        """Every template whose webhook secret this is, in any account. Raises Unavailable."""
+        """Every template whose webhook secret this is, or was a while ago, in any account. Raises Unavailable."""
         hashes = self._ring.lookup_hashes(secret)
         generation = self._generation
         known = self._secret_templates.get(hashes[0])
@@ -121,8 +122,12 @@ class Directory:
             if found:
                 # What is not there is not remembered: its template may be made in the next moment.
                 _bounded(self._secret_templates)[hashes[0]] = known
-        # The account may have been read again since the index was: a secret that was replaced opens nothing.
-        return [(view, template) for view, template in self._templates(known[1]) if _has_secret(template, secret)]
+        # The account may have been read again since the index was: a secret that was replaced opens nothing for long.
+        return [
+            (view, template)
+            for view, template in self._templates(known[1])
+            if _has_secret(template, secret) or _had_secret(template, hashes)
+        ]
 
     def templates_of_agent(
         self, provider: str, agent_id: str
@@ -244,6 +249,16 @@ class Directory:
 def _has_secret(template: TemplateConfig, secret: str) -> bool:
     # Bytes, because compare_digest raises for text that is not ASCII.
     return hmac.compare_digest(template.webhook_secret.encode(), secret.encode("utf-8", "surrogatepass"))
+
+
+def _had_secret(template: TemplateConfig, hashes: Sequence[str]) -> bool:
+    """Whether the secret with these keyed hashes was replaced so lately that tools of calls under way still send it."""
+    is_former = any(known in template.former_secret_hashes for known in hashes)
+    return is_former and _now_ms() < template.former_secret_until_ms
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 def _bounded(cache: dict[K, V]) -> dict[K, V]:

@@ -313,7 +313,7 @@ class Mirror:
         for key_hash in config.key_hashes:
             yield f"k {key_hash} {account}"
         for template in config.templates:
-            for keyed_hash in self._ring.lookup_hashes(template.webhook_secret):
+            for keyed_hash in {*self._ring.lookup_hashes(template.webhook_secret), *template.former_secret_hashes}:
                 yield f"t {keyed_hash} {account}/{template.id}"
             if template.agent_id:
                 yield f"a {_agent_name(template.provider, template.agent_id)} {account}/{template.id}"

@@ -21,7 +21,7 @@ from relay.provisioning.checks import (
     checked_secrets,
 )
 from relay.queues import RELAY
-from relay.store import endpoints, shown, sources
+from relay.store import endpoints, server, shown, sources
 from relay.store.endpoints import Endpoint
 from relay.store.snapshot import EndpointState, Signing
 from relay.telemetry import logs
@@ -153,7 +153,8 @@ class EndpointChanges(Changes):
         """A new signing secret; the one before it signs beside it for the overlap, which may be none.
 
         With `webhook_secret` that is replaced too, at once: a header holds one. Raises Conflict `endpoint_of_template`
-        for the webhook secret of a template's endpoint, which is the template's.
+        for the webhook secret of a template's endpoint, which is the template's, and `rotation_under_way` while the
+        overlap of the last rotation lasts, unless there is to be none.
         """
         checked_range(overlap_hours, "overlapHours", 0, MAX_OVERLAP_HOURS)
 
@@ -162,6 +163,8 @@ class EndpointChanges(Changes):
             if webhook_secret and row.template_id is not None:
                 text = "this webhook secret is its template's; change it there"
                 raise Conflict(text, code="endpoint_of_template", field="webhookSecret")
+            if overlap_hours:
+                _check_overlap_is_over(connection, row)
             return endpoints.rotate(
                 connection,
                 self._ring,
@@ -261,6 +264,14 @@ class EndpointChanges(Changes):
             return endpoints.get(connection, self._ring, account_id=account_id, endpoint_id=endpoint_id)
 
         return self._changing_one(endpoint_id, action, change, account_id=account_id, read=read, show=shown.endpoint)
+
+
+def _check_overlap_is_over(connection: Connection, row: Endpoint) -> None:
+    """A third secret would end the promise that the one before the newest signs until then."""
+    if row.overlap_until is not None and row.overlap_until > server.now(connection):
+        until = shown.moment(row.overlap_until)
+        text = f"the secret before the newest signs until {until}; rotate again then, or with an overlap of 0, at once"
+        raise Conflict(text, code="rotation_under_way", field="overlapHours")
 
 
 def _bound() -> BadRequest:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final, Literal
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, Double, RowMapping, case, cast, func, select, tuple_
+from sqlalchemy import ColumnElement, Connection, Double, RowMapping, case, cast, exists, func, select, tuple_
 
 from relay.errors import NotFound
 from relay.store.tables import session_ids, sessions, templates
@@ -73,7 +73,8 @@ class Session(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 _SHOWN: Final = tuple(
     cast(column, Double).label(column.name) if column is sessions.c.duration_seconds else column
     for column in sessions.c
-    if column not in {sessions.c.terminal_rank, sessions.c.terminal_trust, sessions.c.terminal_ms}
+    if column
+    not in {sessions.c.terminal_rank, sessions.c.terminal_trust, sessions.c.terminal_ms, sessions.c.url_expires_at}
 )
 
 
@@ -192,6 +193,14 @@ def of_conversation(connection: Connection, *, account_id: str, provider: str, c
     meant = (sessions.c.conversation_id == conversation_id, sessions.c.provider == provider)
     found = select(*_SHOWN).where(*meant, sessions.c.account_id == account_id)
     return _found(connection.execute(found).mappings().one_or_none())
+
+
+def has_been_a_call(connection: Connection, *, account_id: str, provider: str, conversation_id: str) -> bool:
+    """Whether a provider's conversation has ended as a call, or was charged for: it is that call for good."""
+    meant = (sessions.c.conversation_id == conversation_id, sessions.c.provider == provider)
+    ended = (sessions.c.status == "completed") | (sessions.c.charge_sequence > 0)
+    found = select(exists().where(*meant, sessions.c.account_id == account_id, ended))
+    return bool(connection.execute(found).scalar_one())
 
 
 def page(

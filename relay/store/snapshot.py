@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
-from sqlalchemy import ColumnElement, ScalarSelect, Table, Text, bindparam, func, literal, select
+from sqlalchemy import ColumnElement, ScalarSelect, Table, Text, bindparam, extract, func, literal, select
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 
 from relay.sealing import KeyRing
@@ -62,6 +62,8 @@ class EndpointConfig(Secretive, frozen=True, kw_only=True):
 class TemplateConfig(Secretive, frozen=True, kw_only=True):
     """A template. `webhook_secret` proves inbound requests; `endpoint_id` None: nowhere to send.
 
+    So does, before `former_secret_until_ms`, the secret whose keyed hashes are there; what older versions mirrored
+    lacks both.
     A `retired` one was deleted not long ago, and is there for the calls that were under way. Those behind conversations
     are not here: there may be any number of them (`relay.store.conversations`).
     """
@@ -74,6 +76,8 @@ class TemplateConfig(Secretive, frozen=True, kw_only=True):
     content_retention_hours: int | None
     webhook_secret: str
     retired: bool = False
+    former_secret_hashes: tuple[str, ...] = ()
+    former_secret_until_ms: int = 0
 
 
 class AccountConfig(Secretive, frozen=True, kw_only=True):
@@ -136,6 +140,8 @@ STATEMENT: Final = select(
         retired=templates.c.deleted_at.is_not(None),
         **_plain(templates, "id", "name", "agent_id", "provider", "endpoint_id", "content_retention_hours"),
         sealed=_hex(templates.c.sealed_secret),
+        former_hashes=templates.c.former_secret_hashes,
+        former_until=extract("epoch", templates.c.former_secret_until),
     ).label("templates"),
 ).where(accounts.c.id == bindparam("account_id", type_=Text))
 
@@ -174,4 +180,10 @@ def _endpoint(part: dict[str, Any], ring: KeyRing) -> EndpointConfig:
 def _template(part: dict[str, Any], ring: KeyRing) -> TemplateConfig:
     raw = bytes.fromhex(part.pop("sealed"))
     secret = sealed.unseal(ring, raw, str, purpose=sealed.TEMPLATE, row_id=part["id"])
-    return TemplateConfig(**part, webhook_secret=secret)
+    hashes, until = part.pop("former_hashes"), part.pop("former_until")
+    return TemplateConfig(
+        **part,
+        webhook_secret=secret,
+        former_secret_hashes=tuple(hashes or ()),
+        former_secret_until_ms=int((until or 0) * 1000),
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, Literal, NamedTuple
 
 from msgspec import UNSET, UnsetType
@@ -27,8 +27,12 @@ from relay.store.tables import endpoints as endpoint_rows
 from relay.store.tables import template_ids, templates
 
 TemplateType = Literal["interview", "conversation"]
+# Long enough for whoever has agents of his own to tell them a new secret.
+FORMER_SECRET: Final = timedelta(hours=24)
 # The index that keeps an agent to one template of an account.
 _ONE_TEMPLATE: Final = "templates_agent"
+# What is left of a former secret is the ingress' alone.
+_SHOWN: Final = [name for name in templates.c.keys() if not name.startswith("former_secret")]  # noqa: SIM118
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,8 +199,9 @@ def update(
 ) -> NewTemplate:
     """Change what is given and leave the rest; `config` is replaced as a whole. Raises as `create` does.
 
-    A secret of None is replaced by a generated one. A URL of None unbinds the endpoint: nothing new goes there, what
-    already waits still does. `endpoint` in the
+    A secret of None is replaced by a generated one. The one before it is good for FORMER_SECRET more, for calls under
+    way, or until an agent that was made here no longer needs it (`voice_agents.synced`); the one before that is good no
+    more. A URL of None unbinds the endpoint: nothing new goes there, what already waits still does. `endpoint` in the
     answer is the one that was made, if a first URL was given. The last three have no effect without an endpoint.
     """
     accounts.changed(connection, account_id)
@@ -243,6 +248,9 @@ def update(
         values["endpoint_id"] = endpoint.id
     if secret is not UNSET:
         values["sealed_secret"] = sealed.seal(ring, secret, purpose=sealed.TEMPLATE, row_id=template_id)
+        if secret != old.webhook_secret:
+            values["former_secret_hashes"] = ring.lookup_hashes(old.webhook_secret)
+            values["former_secret_until"] = func.now() + FORMER_SECRET
     changed = templates.update().where(templates.c.id == template_id).values(updated_at=func.now(), **values)
     with _one_template_for_an_agent():
         connection.execute(changed)
@@ -276,7 +284,7 @@ def _one_template_for_an_agent() -> Iterator[None]:
 def _active(account_id: str) -> Select[Any]:
     joined = templates.outerjoin(endpoint_rows, templates.c.endpoint_id == endpoint_rows.c.id)
     of_endpoint = (endpoint_rows.c.sealed_config, endpoint_rows.c.signing, endpoint_rows.c.deadline_seconds)
-    statement = select(*templates.c, *of_endpoint).select_from(joined)
+    statement = select(*(templates.c[name] for name in _SHOWN), *of_endpoint).select_from(joined)
     return statement.where(templates.c.account_id == account_id, templates.c.deleted_at.is_(None))
 
 

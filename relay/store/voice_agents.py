@@ -9,7 +9,7 @@ appear there only later; `asked_at` is when it was asked for.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal
@@ -28,6 +28,10 @@ LEASE: Final = timedelta(minutes=5)
 REFUSED_AGAIN: Final = timedelta(hours=1)
 # What the provider was asked for, and gave no answer about, has appeared by then, or never will.
 SETTLED: Final = timedelta(minutes=10)
+# No template can ask for a longer call than an hour, and 300 s more are granted to its end: until then one that began
+# before the agent was changed may be under way, with the tools of its beginning.
+_UNDER_WAY: Final = timedelta(hours=1, minutes=5)
+_NOT_REFUSED: Final = {"code": None, "refused_fields": None}
 _OPEN: Final[tuple[AgentStatus, ...]] = ("pending", "failed", "removing")
 # Where an agent is made for a template; elsewhere agents are brought, or are made anew for each call.
 MANAGED: Final = frozenset({"elevenlabs"})
@@ -35,7 +39,7 @@ MANAGED: Final = frozenset({"elevenlabs"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoiceAgent:
-    """One template's agent. `code` says why the last try failed.
+    """One template's agent. `code` says why the last try failed, `refused_fields` what the provider named then.
 
     `created_here` False: the customer brought it, and it is neither changed nor deleted. `leftover_id` is an agent of
     ours that has to go. `made_with` is by which key what is ours was made: None is the operator's, else the digest of
@@ -59,6 +63,7 @@ class VoiceAgent:
     created_at: datetime
     updated_at: datetime
     made_with: bytes | None
+    refused_fields: list[str] | None
 
     @property
     def known_ids(self) -> tuple[str, ...]:
@@ -93,7 +98,7 @@ def want(
     brought = not created_here
     if old is not None and old.created_here and agent_id is not None and agent_id == old.agent_id:
         brought = False  # its own id, sent back to us
-    values: dict[str, Any] = {"provider": provider, "created_here": not brought, "code": None}
+    values: dict[str, Any] = {"provider": provider, "created_here": not brought, **_NOT_REFUSED}
     if brought:
         values |= {"agent_id": agent_id, "leftover_id": _own(old)}
     elif old is not None and not old.created_here:
@@ -122,7 +127,7 @@ def want_all(connection: Connection, *, account_id: str, provider: str, but: int
         voice_agents.c.template_id.is_distinct_from(but),
         (voice_agents.c.status == "synced") | is_busy,
     )
-    values = {"status": "pending", "wanted": voice_agents.c.wanted + 1, "code": None, **_due_now()}
+    values = {"status": "pending", "wanted": voice_agents.c.wanted + 1, **_NOT_REFUSED, **_due_now()}
     return connection.execute(changed.values(values)).rowcount
 
 
@@ -132,7 +137,7 @@ def remove(connection: Connection, *, account_id: str, template_id: int) -> Voic
     if old is None:
         return None
     status: AgentStatus = "removed" if old.is_clean and old.busy_until is None else "removing"
-    values = {"status": status, "code": None, "attempts": min(old.attempts, 1), "wanted": old.wanted + 1}
+    values = {"status": status, **_NOT_REFUSED, "attempts": min(old.attempts, 1), "wanted": old.wanted + 1}
     return _updated(connection, _this(account_id, template_id), values | _due_now())
 
 
@@ -211,7 +216,9 @@ def synced(connection: Connection, taken: VoiceAgent, *, agent_id: str) -> Voice
         values |= {"status": "synced" if is_done else "pending", "synced": taken.wanted}
         if now.created_here:
             _bind(connection, taken, agent_id)
-    values |= {"attempts": 0, "code": None, "busy_until": None, **_answered(taken), **_due_now()}
+            if is_done:
+                _end_former_secret(connection, taken)
+    values |= {"attempts": 0, **_NOT_REFUSED, "busy_until": None, **_answered(taken), **_due_now()}
     return _updated(connection, _this(taken.account_id, taken.template_id), values)
 
 
@@ -237,7 +244,7 @@ def cleared(connection: Connection, taken: VoiceAgent, *, is_gone: bool) -> Voic
     now = _held(connection, taken)
     if now is None:
         return None
-    values: dict[str, Any] = {"attempts": 0, "code": None, "busy_until": None, **_due_now()}
+    values: dict[str, Any] = {"attempts": 0, **_NOT_REFUSED, "busy_until": None, **_due_now()}
     values |= {"leftover_id": None, "synced": taken.wanted}
     if taken.created_here and now.agent_id == taken.agent_id:
         values["agent_id"] = None
@@ -253,9 +260,9 @@ def postponed(connection: Connection, taken: VoiceAgent, *, code: str, wait: tim
     return _ended(connection, taken, code=code, wait=wait, status=None)
 
 
-def failed(connection: Connection, taken: VoiceAgent, *, code: str) -> VoiceAgent | None:
-    """The provider refused it; it is tried again when the template changes, or in an hour."""
-    return _ended(connection, taken, code=code, wait=REFUSED_AGAIN, status="failed")
+def failed(connection: Connection, taken: VoiceAgent, *, code: str, fields: Sequence[str] = ()) -> VoiceAgent | None:
+    """The provider refused it, and named `fields`; it is tried again when the template changes, or in an hour."""
+    return _ended(connection, taken, code=code, fields=fields, wait=REFUSED_AGAIN, status="failed")
 
 
 def counts(connection: Connection) -> dict[str, int]:
@@ -266,14 +273,25 @@ def counts(connection: Connection) -> dict[str, int]:
 
 
 def _ended(
-    connection: Connection, taken: VoiceAgent, *, code: str, wait: timedelta, status: AgentStatus | None
+    connection: Connection,
+    taken: VoiceAgent,
+    *,
+    code: str,
+    wait: timedelta,
+    status: AgentStatus | None,
+    fields: Sequence[str] = (),
 ) -> VoiceAgent | None:
     now = _held(connection, taken)
     if now is None:
         return None
     values: dict[str, Any] = {"busy_until": None, "updated_at": func.now()}
     if now.wanted == taken.wanted:  # else it was changed meanwhile, and is due already
-        values |= {"code": code, "next_attempt_at": _after(wait), "status": status or taken.status}
+        values |= {
+            "code": code,
+            "refused_fields": list(fields) or None,
+            "next_attempt_at": _after(wait),
+            "status": status or taken.status,
+        }
     if status == "failed":
         values |= _answered(taken)
     return _updated(connection, _this(taken.account_id, taken.template_id), values)
@@ -300,6 +318,14 @@ def _own(old: VoiceAgent | None) -> str | None:
 def _bind(connection: Connection, taken: VoiceAgent, agent_id: str) -> None:
     this = (templates.c.account_id == taken.account_id) & (templates.c.id == taken.template_id)
     connection.execute(templates.update().where(this, templates.c.deleted_at.is_(None)).values(agent_id=agent_id))
+
+
+def _end_former_secret(connection: Connection, taken: VoiceAgent) -> None:
+    """The agent's tools have the template's new secret: the one before it is for calls that are under way."""
+    this = (templates.c.account_id == taken.account_id) & (templates.c.id == taken.template_id)
+    end = _after(_UNDER_WAY)
+    late = templates.update().where(this, templates.c.former_secret_until > end)
+    connection.execute(late.values(former_secret_until=end))
 
 
 def _this(account_id: str, template_id: int) -> ColumnElement[bool]:

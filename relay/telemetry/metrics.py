@@ -298,7 +298,7 @@ def _attempts_of(outcome: str) -> Counter:
 
 
 def record_recording(outcome: str) -> None:
-    """A recording was looked at: `completed`, `retried`, or the code of its failure, of answers by their hundreds."""
+    """A recording was looked at: `completed`, `retried`, `repeated`, or the code of its failure, by their hundreds."""
     _recordings.labels(_by_hundreds(outcome)).inc()
 
 

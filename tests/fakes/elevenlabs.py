@@ -10,7 +10,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,6 +44,14 @@ class _Failure:
     times: int
     on: str
     acted: bool
+    loc: Sequence[str]
+
+    def detail(self, seen: Seen) -> Json | list[Json]:
+        """What its answer says: the field that is wrong, if it is to name one."""
+        message = f"failed at {json.dumps(seen.body)}"
+        if self.loc:
+            return [{"loc": list(self.loc), "msg": message, "type": "value_error"}]
+        return {"status": "error", "message": message}
 
 
 class FakeElevenLabs(Fake):
@@ -63,13 +71,15 @@ class FakeElevenLabs(Fake):
         """The one of the first key."""
         return next(iter(self.workspaces.values()))
 
-    def fail_next(self, status: int, times: int = 1, *, on: str = "", acted: bool = False) -> None:
+    def fail_next(
+        self, status: int, times: int = 1, *, on: str = "", acted: bool = False, loc: Sequence[str] = ()
+    ) -> None:
         """Answer the next requests that begin with `on` ("POST /v1/convai/agents") with this status.
 
-        `acted`: after doing what was asked, as a gateway that gives up too early would.
+        `acted`: after doing what was asked, as a gateway that gives up too early would. `loc` names a field.
         """
         with self._lock:
-            self._failures.append(_Failure(status, times, on, acted))
+            self._failures.append(_Failure(status, times, on, acted, loc))
 
     def recover(self) -> None:
         """Fail at nothing more."""
@@ -123,7 +133,7 @@ class FakeElevenLabs(Fake):
                     answer = error.status, {"detail": error.detail}
             if failure is None:
                 return answer
-        return failure.status, {"detail": {"status": "error", "message": f"failed at {json.dumps(seen.body)}"}}
+        return failure.status, {"detail": failure.detail(seen)}
 
     def _failure(self, seen: Seen) -> _Failure | None:
         call = f"{seen.method} {seen.path}"

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final, NoReturn
 
-from relay.agents.sessions import SIGNED_URL_SECONDS, Started
+from relay.agents.sessions import Started
+from relay.agents.signed_urls import SIGNED_URL_SECONDS
 from relay.api.canary.session_models import (
     JoinedAgent,
     NewSession,

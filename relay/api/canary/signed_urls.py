@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import Field, PlainValidator, WithJsonSchema
 
-from relay.agents.sessions import SIGNED_URL_SECONDS
+from relay.agents.signed_urls import SIGNED_URL_SECONDS
 from relay.api.core.access import Access
 from relay.api.core.families import CANARY
 from relay.api.core.fields import left_out
@@ -63,16 +63,17 @@ class SignedUrl(Output):
     access=Access.WRITE,
     body=AgentWanted,
     answers={200: SignedUrl},
-    errors=(402, 404, 502),
+    errors=(402, 404, 409, 502),
     is_slow=True,
 )
 def sign_url(call: Call[AgentWanted, None]) -> SignedUrl:
     """Get a signed URL for an agent.
 
-    An agent that none of the account's templates has is not found.
+    An agent that none of the account's templates has is not found, nor is a session of another agent; one that is over
+    is 409. Under a hard limit of the account a session gives one at a time: 409, until the last has expired.
     """
     body = call.body
-    url = call.services.sessions.signed_url(
+    url = call.services.signed_urls.give(
         account_id=call.account_id,
         agent_id=body.agent_id,
         session_id=None if body.session_id is None else int(body.session_id),

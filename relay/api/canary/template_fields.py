@@ -80,13 +80,17 @@ def changes_of(body: TemplateChange, *, now: TemplateShown) -> TemplateFields:
 
 def template_shown(row: Template, agent: VoiceAgent | None) -> dict[str, Any]:
     """The fields of a TemplateShown. A template that needs nothing at a provider is synced."""
-    is_ours = agent is not None and agent.created_here
     return {
         **shown.template(row),
         "syncStatus": agent.status if agent is not None else "synced",
         "syncCode": agent and agent.code,
-        "warnings": list(spec.warnings(row.config)) if is_ours else [],
+        "warnings": _warnings(row, agent) if agent is not None and agent.created_here else [],
     }
+
+
+def _warnings(row: Template, agent: VoiceAgent) -> list[str]:
+    refused = [f"the provider refused {path}" for path in agent.refused_fields or ()]
+    return [*spec.warnings(row.config), *refused]
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from relay.agents.spec import BuiltInTool
 from relay.agents.tools import OUR_TAGS
@@ -81,6 +81,13 @@ class Collected(Input):
     prompt: Annotated[str, Field(min_length=1, max_length=2000)]
     type: Literal["string", "boolean", "integer", "number"] | None = None
     enum: Annotated[list[Title], Field(min_length=1, max_length=50)] | None = None
+
+    @field_validator("enum", mode="after")
+    @classmethod
+    def _of_a_string(cls, enum: list[str] | None, info: ValidationInfo) -> list[str] | None:
+        if enum is not None and info.data.get("type") not in (None, "string"):
+            raise ValueError("is for strings alone; leave it out, or have string as type")
+        return enum
 
 
 def _titled_apart(listed: list[Any]) -> list[Any]:

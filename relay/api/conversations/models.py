@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import ConfigDict, Field, field_validator
 
-from relay.agents.sessions import SIGNED_URL_SECONDS
+from relay.agents.signed_urls import SIGNED_URL_SECONDS
 from relay.agents.tools import SESSION_VARIABLE, client_tool_names
 from relay.api.conversations.languages import LANGUAGES
 from relay.api.conversations.tools import Tool, client_tool

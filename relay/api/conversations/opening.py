@@ -36,4 +36,5 @@ def _agent_of(state: AgentState) -> str:
         raise ProviderNotConfigured
     if state.code is None or state.status == "pending":
         raise ProviderUnavailable
-    raise ProviderFailed("the provider refused to make this conversation's agent", code=state.code)
+    text = f"the provider refused to make this conversation's agent{state.bracketed}"
+    raise ProviderFailed(text, code=state.code, fields=state.fields)

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated, Any, Final
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, AwareDatetime, Field, GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    StringConstraints,
+)
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from relay.provisioning.checks import MAX_NAME_CHARS, MAX_SECRET_CHARS
 
 _FIRST: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST: Final = datetime(9999, 1, 1, tzinfo=UTC)
+# What pydantic takes for seconds since 1970. Who writes 20261120 or 2026 means a day, or a year.
+_NUMBER: Final = re.compile(r"[+-]?[0-9.]+")
 
 
 def absent() -> Any:
@@ -61,6 +71,22 @@ class Shaped:
         return text
 
 
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """Refuses numbers in place of a moment or a day, as text too. `models` has the words for it."""
+
+    kind: Literal["datetime", "date"]
+
+    def __call__(self, given: Any) -> Any:
+        if isinstance(given, date):
+            return given
+        if not isinstance(given, str):
+            raise PydanticCustomError(f"{self.kind}_type", "must be text")
+        if _NUMBER.fullmatch(given):
+            raise PydanticCustomError(f"{self.kind}_parsing", "must not be a number")
+        return given
+
+
 def _in_range(at: datetime) -> datetime:
     if not _FIRST <= at <= _LAST:
         raise ValueError("must be from 1970 to 9999")
@@ -106,8 +132,17 @@ GivenRateCardId = Annotated[str, StringConstraints(pattern=r"^rc_[a-z2-7]{26}$")
 RowNumber = Annotated[int, Field(ge=1, le=9_999_999_999_999_999)]
 """The number of a session or template: exact in JSON, and in Postgres."""
 
-GivenMoment = Annotated[AwareDatetime, AfterValidator(_in_range)]
-"""ISO 8601 with an offset, in."""
+GivenMoment = Annotated[
+    AwareDatetime, Field(strict=False), BeforeValidator(_Written("datetime")), AfterValidator(_in_range)
+]
+"""ISO 8601 with an offset, in; digits alone are none."""
+
+GivenDay = Annotated[
+    date,
+    BeforeValidator(_Written("date")),
+    Field(strict=False, ge=_FIRST.date(), lt=_LAST.date(), examples=["2026-10-31"]),
+]
+"""A day in ISO 8601, in."""
 
 ShownMoment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """ISO 8601 in UTC, out."""

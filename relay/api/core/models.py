@@ -46,6 +46,10 @@ _MESSAGES: Final = {
     "datetime_type": "must be a moment in ISO 8601: 2026-02-11T12:05:00Z",
     "datetime_parsing": "must be a moment in ISO 8601: 2026-02-11T12:05:00Z",
     "datetime_from_date_parsing": "must be a moment in ISO 8601: 2026-02-11T12:05:00Z",
+    "date_type": "must be a day: 2026-10-31",
+    "date_parsing": "must be a day: 2026-10-31",
+    "date_from_datetime_parsing": "must be a day: 2026-10-31",
+    "date_from_datetime_inexact": "must be a day: 2026-10-31",
 }
 # Which of several models an object is read as: by one of its fields, which is wrong or not there.
 _TAGS: Final = frozenset({"union_tag_invalid", "union_tag_not_found"})

@@ -9,6 +9,7 @@ import redis
 
 from relay.agents.clients import Clients
 from relay.agents.sessions import Sessions
+from relay.agents.signed_urls import SignedUrls
 from relay.agents.sync import Sync
 from relay.api.core.gates import Gates
 from relay.api.core.idempotency import Idempotency
@@ -36,6 +37,7 @@ class Services:
     clients: Clients
     sync: Sync
     sessions: Sessions
+    signed_urls: SignedUrls
     recordings: RecordingIntake
     gates: Gates
     limit: RateLimit

@@ -229,7 +229,8 @@ def rotate_endpoint(call: Call[Rotation, None], endpoint_id: str) -> RotatedEndp
     """Replace an endpoint's signing secret.
 
     Deliveries carry a signature of the new one and, for `overlapHours`, one of the old one beside it: a receiver may
-    change over in that time. The new one is shown this once.
+    change over in that time, and another rotation is 409 until it is over. With 0 the new one signs alone at once. It
+    is shown this once.
     """
     rotated = call.provisioning.rotate_endpoint(
         account_id=call.account_id, endpoint_id=endpoint_id, **_given(call.body)

@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 from relay.api.core import cursors
 from relay.api.core.access import Access
 from relay.api.core.families import OURS
-from relay.api.core.fields import AccountId, ProviderName, ShownMoment, ShownMoney
+from relay.api.core.fields import AccountId, GivenDay, ProviderName, ShownMoment, ShownMoney
 from relay.api.core.models import Output
 from relay.api.core.operations import Call, Group
 from relay.api.core.pages import Page, PageQuery, page
@@ -20,8 +20,6 @@ from relay.store.reconciliations import Reconciliation as Row
 
 group = Group(OURS, tag="Reconciliation")
 
-# From the first to the last that dates and cursors hold.
-_Day = Annotated[date, Field(ge=date(1970, 1, 1), lt=date(9999, 1, 1), examples=["2026-10-31"])]
 _Word = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
@@ -30,8 +28,8 @@ class ReconciliationsQuery(PageQuery):
 
     account: Annotated[_Word | None, Field(description="Only of this account.")] = None
     provider: Annotated[_Word | None, Field(description="Only at this provider.")] = None
-    since: Annotated[_Day | None, Field(alias="from", description="From this day (UTC) on.")] = None
-    until: Annotated[_Day | None, Field(alias="to", description="Only days before this one.")] = None
+    since: Annotated[GivenDay | None, Field(alias="from", description="From this day (UTC) on.")] = None
+    until: Annotated[GivenDay | None, Field(alias="to", description="Only days before this one.")] = None
 
 
 class Reconciliation(Output):

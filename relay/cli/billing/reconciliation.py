@@ -41,9 +41,12 @@ class Day(click.ParamType[date]):
         if isinstance(value, date):
             return value
         try:
-            return date.fromisoformat(value)
+            day = date.fromisoformat(value)
         except ValueError:
+            day = None
+        if day is None or value != day.isoformat():  # 2026112010 would be a day, too
             self.fail("give a day as 2026-10-31", param, ctx)
+        return day
 
 
 @click.command()

@@ -33,6 +33,8 @@ _BUSY: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _UNTOUCHED: Final = frozenset({429, 503})
 _MAX_REPLY_BYTES: Final = 16 * 1024 * 1024
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}|[0-9]{1,4}")
+_MOST_FIELDS: Final = 5
+_MAX_FIELD_CHARS: Final = 128
 
 Params = Mapping[str, str | int]
 # What is known of a call without an answer: that it never arrived, or not even that.
@@ -125,7 +127,7 @@ def _accepted(reply: _Reply) -> bytes:
                              provider_status=reply.status)  # fmt: skip
     if reply.status == 404:
         raise ProviderFailed("the provider knows nothing by this id", code="provider_not_found", provider_status=404)
-    fields = tuple(_fields(reply.body))
+    fields = tuple(dict.fromkeys(_fields(reply.body)))
     named = f": {', '.join(fields)}" if fields else ""
     text = f"the provider refused the request ({reply.status}){named}"
     raise ProviderFailed(text, provider_status=reply.status, fields=fields)
@@ -154,11 +156,12 @@ def _decoded(body: bytes) -> Any:
 
 
 def _fields(body: bytes) -> Iterator[str]:
-    """The paths that `{"detail": [{"loc": [...]}]}` names, as far as they are plain names and numbers."""
+    """The paths in our body that `{"detail": [{"loc": [...]}]}` names, as far as they are plain names and numbers."""
     told = _decoded(body)
     detail = told.get("detail") if isinstance(told, dict) else None
-    for one in detail[:5] if isinstance(detail, list) else ():
+    for one in detail[:_MOST_FIELDS] if isinstance(detail, list) else ():
         loc = one.get("loc") if isinstance(one, dict) else None
-        parts = [str(part) for part in loc] if isinstance(loc, list) else []
-        if parts and all(_NAME.fullmatch(part) for part in parts):
-            yield ".".join(parts)
+        parts = ["" if part is None else str(part) for part in loc] if isinstance(loc, list) else []
+        path = ".".join(parts[1:] if parts[:1] == ["body"] and parts[1:] else parts)
+        if parts and all(_NAME.fullmatch(part) for part in parts) and len(path) <= _MAX_FIELD_CHARS:
+            yield path

@@ -136,6 +136,9 @@ templates: Final = Table(
     # That conversation's session: whatever the agent says belongs to it.
     Column("session_id", BigInteger),
     Column("rate_card_id", Text),
+    # Of the secret before this one, which is good for calls that began with it.
+    Column("former_secret_hashes", ARRAY(Text)),
+    Column("former_secret_until", MOMENT),
 )
 
 voice_agents: Final = Table(
@@ -164,6 +167,8 @@ voice_agents: Final = Table(
     Column("updated_at", MOMENT, nullable=False),
     # NULL: what is ours was made with the operator's key; else the digest of the account's own one that made it.
     Column("made_with", LargeBinary),
+    # Which of our fields the provider named when it refused them, as `code` says.
+    Column("refused_fields", ARRAY(Text)),
 )
 
 endpoints: Final = Table(

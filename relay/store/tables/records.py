@@ -64,6 +64,8 @@ sessions: Final = Table(
     Column("reserved", MONEY),
     # When its provider was asked what became of it.
     Column("asked_at", MOMENT),
+    # Until when the last signed URL opens its conversation; NULL: the one that was given when the session was made.
+    Column("url_expires_at", MOMENT),
 )
 
 agora_agents: Final = Table(

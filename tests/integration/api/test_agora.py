@@ -136,6 +136,8 @@ def test_joins_as_the_document_says(api: Api, agora: FakeAgora) -> None:
     assert (session.conversation_id, session.agent_id) == (agent.agent_id, agent.agent_id)
 
 
+MICROSOFT = {"key": "k", "region": "r", "voice_name": "v"}
+ELEVENLABS = {"key": "k", "model_id": "eleven_flash_v2_5", "voice_id": "v"}
 FULL_LLM = {
     "url": "https://llm.example/v1", "api_key": "", "system_messages": [], "params": {"max_tokens": 9},
     "max_history": 0, "input_modalities": ["text", "image"], "output_modalities": ["text", "audio"],
@@ -175,6 +177,23 @@ FULL_LLM = {
                 "interrupt_duration_ms": 160.5, "prefix_padding_ms": 300, "silence_duration_ms": 640, "threshold": 0.5
             }
         },
+        # Bounds are within: Microsoft's rate and volume by the document, the others by what vendors have.
+        *(
+            {"tts": {"vendor": "microsoft", "params": MICROSOFT | {name: value}}}
+            for name, value in (
+                ("rate", 0.5), ("rate", 2), ("volume", 0), ("volume", 100), ("sample_rate", 8_000),
+                ("sample_rate", 48_000),
+            )
+        ),
+        *(
+            {"tts": {"vendor": "elevenlabs", "params": ELEVENLABS | {name: value}}}
+            for name, value in (("stability", 0), ("stability", 1), ("sample_rate", 8_000), ("sample_rate", 48_000))
+        ),
+        {"vad": {"silence_duration_ms": 0}},
+        *(
+            {"llm": {"url": "https://llm.example/v1", "output_modalities": modalities}}
+            for modalities in (["audio"], ["text"], ["text", "audio"])
+        ),
         # What Agora has added since its document of `join` was written.
         {"turn_detection": {"mode": "default"}, "parameters": {"data_channel": "rtm"}},
         {"tts": {"vendor": "cartesia", "params": {"api_key": "k", "voice": {"mode": "id"}}}},
@@ -199,9 +218,6 @@ def test_what_a_preset_brings_along_may_be_left_out(api: Api, agora: FakeAgora) 
     assert call(api, "POST", f"{APPID}/join", body).status_code == 200
     seen = agora.requests[-1].body
     assert (seen["preset"], seen["pipeline_id"]) == ("openai_gpt_5_mini,openai_tts_1", "p")
-
-
-MICROSOFT = {"key": "k", "region": "r", "voice_name": "v"}
 
 
 def spoken_by(vendor: str, **params: Any) -> dict[str, Any]:
@@ -241,17 +257,29 @@ def spoken_by(vendor: str, **params: Any) -> dict[str, Any]:
         (wish(llm={"url": "https://l", "system_messages": ["hello"]}), "properties.llm.system_messages.0"),
         (wish(llm={"url": "https://l", "input_modalities": ["audio"]}), "properties.llm.input_modalities.0"),
         (wish(llm={"url": "https://l", "output_modalities": []}), "properties.llm.output_modalities"),
+        (wish(llm={"url": "https://l", "output_modalities": ["image"]}), "properties.llm.output_modalities.0"),
+        (wish(llm={"url": "https://l", "output_modalities": ["text", "audio", "text"]}),
+         "properties.llm.output_modalities"),
         (wish(llm={"url": "https://l", "style": "rude"}), "properties.llm.style"),
         (wish(tts=None), "properties.tts"),
         (wish(tts={"vendor": "microsoft"}), "properties.tts.params"),
         (spoken_by("microsoft", region="r", voice_name="v"), "properties.tts.params.key"),
         (spoken_by("elevenlabs", key="k"), "properties.tts.params.model_id"),
-        (spoken_by("microsoft", **MICROSOFT, rate=2.1), "properties.tts.params.rate"),
-        (spoken_by("microsoft", **MICROSOFT, volume=101), "properties.tts.params.volume"),
+        (spoken_by("microsoft", **MICROSOFT, rate=0.49), "properties.tts.params.rate"),
+        (spoken_by("microsoft", **MICROSOFT, rate=2.01), "properties.tts.params.rate"),
+        (spoken_by("microsoft", **MICROSOFT, volume=-0.1), "properties.tts.params.volume"),
+        (spoken_by("microsoft", **MICROSOFT, volume=100.1), "properties.tts.params.volume"),
+        (spoken_by("microsoft", **MICROSOFT, sample_rate=7_999), "properties.tts.params.sample_rate"),
+        (spoken_by("microsoft", **MICROSOFT, sample_rate=48_001), "properties.tts.params.sample_rate"),
+        (spoken_by("elevenlabs", **ELEVENLABS, sample_rate=7_999), "properties.tts.params.sample_rate"),
+        (spoken_by("elevenlabs", **ELEVENLABS, sample_rate=48_001), "properties.tts.params.sample_rate"),
+        (spoken_by("elevenlabs", **ELEVENLABS, stability=-0.01), "properties.tts.params.stability"),
+        (spoken_by("elevenlabs", **ELEVENLABS, stability=1.01), "properties.tts.params.stability"),
         (wish(tts={"params": {}}), "properties.tts.vendor"),
         (wish(vad={"threshold": 0}), "properties.vad.threshold"),
         (wish(vad={"threshold": 1}), "properties.vad.threshold"),
         (wish(vad={"silence_duration_ms": 1.5}), "properties.vad.silence_duration_ms"),
+        (wish(vad={"silence_duration_ms": -1}), "properties.vad.silence_duration_ms"),
         (wish(labels={"n": 1}), "properties.labels.n"),
         ([], ""),
     ],
@@ -341,7 +369,7 @@ def test_a_name_that_agora_refuses_is_409(api: Api, agora: FakeAgora) -> None:
         (403, (502, "ServiceUnavailable"), "provider_key_refused"),
         (404, (404, "TaskNotFound"), "provider_not_found"),
         (409, (409, "TaskConflict"), "provider_failed"),
-        (422, (502, "ServiceUnavailable"), "provider_failed"),
+        (422, (400, "InvalidRequestBody"), "provider_failed"),
         (500, (503, "ServiceUnavailable"), "provider_unavailable"),
     ],
 )

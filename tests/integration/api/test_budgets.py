@@ -35,6 +35,8 @@ from workers.deliver import DeliveryThread
 from workers.notices import tell_accounts
 from workers.record import RecordLane
 
+pytestmark = pytest.mark.usefixtures("day_that_goes_on")
+
 PATH = "/api/v1/budgets"
 APPID = "0123456789abcdef0123456789abcdef"
 AGENT = {"channel": "c", "token": "t", "agent_rtc_uid": "1", "remote_rtc_uids": ["*"]} | {
@@ -274,7 +276,8 @@ def test_every_way_to_begin_a_conversation_asks_first(
         agent_id = connection.execute(
             select(tables.templates.c.agent_id).where(tables.templates.c.id == template_id)
         ).scalar_one()
-        connection.execute(text("UPDATE sessions SET reserved = 0 WHERE account_id = :id"), {"id": api.account.id})
+        held = text("UPDATE sessions SET reserved = 0, url_expires_at = now() WHERE account_id = :id")
+        connection.execute(held, {"id": api.account.id})
     budget = create(api, "9.99", hardLimit=True)["id"]
     a_template(api, provider="retell", agentId=f"agent_{api.account.id}")
     asked = len(eleven.requests), len(retell.requests), len(agora.requests)
@@ -309,6 +312,9 @@ def test_what_is_held_back_for_a_session_opens_its_own_conversation_alone(api: A
         connection.execute(text("UPDATE sessions SET reserved = NULL WHERE account_id = :id"), {"id": api.account.id})
     create(api, "1", hardLimit=True)
     started = api.post("/api/convagents/sessions", {"templateId": cheap}).get_json()["data"]["session"]
+    with api.database.begin() as connection:  # the signed URL that came with it has expired
+        expired = text("UPDATE sessions SET url_expires_at = now() WHERE account_id = :id")
+        connection.execute(expired, {"id": api.account.id})
 
     def signed(template_id: int) -> int:
         this = tables.templates.c.id == template_id
@@ -316,7 +322,7 @@ def test_what_is_held_back_for_a_session_opens_its_own_conversation_alone(api: A
             agent_id = connection.execute(select(tables.templates.c.agent_id).where(this)).scalar_one()
         return api.post("/api/agents/signed-url", {"agentId": agent_id, "sessionId": started["id"]}).status_code
 
-    assert [signed(template_id) for template_id in (cheap, dear)] == [200, 402]
+    assert [signed(template_id) for template_id in (cheap, dear)] == [200, 404]
     for change in ("status = 'active'", "status = 'pending', created_at = now() - interval '121 minutes'"):
         with api.database.begin() as connection:
             connection.execute(text(f"UPDATE sessions SET {change} WHERE account_id = :id"), {"id": api.account.id})

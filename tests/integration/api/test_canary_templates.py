@@ -209,6 +209,10 @@ LIMITS: list[tuple[str, dict[str, Any], Any, Any]] = [
     ("successCriteria.0.title", {}, [{"title": "t" * 100, "prompt": "p"}], [{"title": "t" * 101, "prompt": "p"}]),
     ("dataCollection.0.type", {}, [{"title": "t", "prompt": "p", "type": "boolean"}],
      [{"title": "t", "prompt": "p", "type": "date"}]),
+    ("dataCollection.0.enum", {}, [{"title": "t", "prompt": "p", "enum": ["a"]}],
+     [{"title": "t", "prompt": "p", "type": "boolean", "enum": ["a"]}]),
+    ("dataCollection.0.enum", {}, [{"title": "t", "prompt": "p", "type": "string", "enum": ["1"]}],
+     [{"title": "t", "prompt": "p", "enum": ["1"], "type": "integer"}]),
 ]  # fmt: skip
 
 
@@ -324,11 +328,11 @@ def test_a_headers_value_is_never_shown_and_null_keeps_it(api: Api, api_database
 
 
 def test_a_secret_of_null_is_replaced_by_a_new_one(api: Api) -> None:
-    """Which is shown this once, and opens the webhooks in the old one's place."""
+    """Which is shown this once, and opens the webhooks; the old one does for calls under way."""
     made = make(api, **URL)
     now = api.put(f"{PATH}/{made['id']}", {"webhookSecret": None}).get_json()["data"]
     assert now["webhookSecret"] != made["webhookSecret"]
-    for secret, status in ((now["webhookSecret"], 200), (made["webhookSecret"], 401)):
+    for secret, status in ((now["webhookSecret"], 200), (made["webhookSecret"], 200), ("never", 401)):
         sent = api.client.post("/api/convagents/webhook/event", headers={"X-Webhook-Secret": secret},
                                json={"conversationId": "c1"})  # fmt: skip
         assert sent.status_code == status
@@ -382,6 +386,28 @@ def test_what_the_provider_refuses_is_told(api: Api, eleven: FakeElevenLabs) -> 
     made = make(api)
     assert (made["syncStatus"], made["syncCode"]) == ("failed", "provider_failed")
     assert read(api, made["id"]) == {name: value for name, value in made.items() if name != "webhookSecret"}
+
+
+def test_a_field_that_the_provider_refuses_is_named(api: Api, eleven: FakeElevenLabs) -> None:
+    """For as long as it is refused, and by its path alone: the provider's own text may quote what was sent."""
+    loc = ("body", "conversation_config", "tts", "voice_id")
+    eleven.fail_next(422, on="POST /v1/convai/agents", loc=loc)
+    made = make(api, voiceId="nobody")
+    warning = "the provider refused conversation_config.tts.voice_id"
+    assert (made["syncStatus"], made["warnings"]) == ("failed", [warning])
+    assert read(api, made["id"])["warnings"] == [warning]
+
+    eleven.fail_next(422, on="POST /v1/convai/agents", loc=loc)
+    refused = api.post("/api/convagents/sessions", {"templateId": made["id"]})
+    assert (refused.status_code, refused.get_json()["code"]) == (409, "AGENT_REFUSED")
+    assert "(conversation_config.tts.voice_id)" in refused.get_json()["error"]
+
+    eleven.fail_next(503, times=3)
+    pending = api.put(f"{PATH}/{made['id']}", {"voiceId": "somebody"}).get_json()["data"]
+    assert (pending["syncStatus"], pending["warnings"]) == ("pending", [])
+    eleven.recover()
+    now = api.put(f"{PATH}/{made['id']}", {"tag": "again"}).get_json()["data"]
+    assert (now["syncStatus"], now["warnings"]) == ("synced", [])
 
 
 def test_an_agent_may_be_brought_and_given_back(api: Api, eleven: FakeElevenLabs) -> None:

@@ -12,6 +12,8 @@ import pytest
 from tests.integration.api.conftest import Api
 from tests.integration.api.used import a_template, called, priced
 
+pytestmark = pytest.mark.usefixtures("day_that_goes_on")
+
 MARCH = {"year": 2026, "month": 3}
 PATHS = [
     "/api/llm/usage",

@@ -290,6 +290,17 @@ def test_what_fails_at_the_provider_leaves_nothing_behind(
     create(api)
 
 
+def test_a_field_that_the_provider_refuses_is_named(api: Api, elevenlabs: FakeElevenLabs) -> None:
+    """By its path at the provider; a value of the caller's is not quoted."""
+    loc = ("body", "conversation_config", "tts", "voice_id")
+    elevenlabs.fail_next(422, on="POST /v1/convai/agents", loc=loc)
+    answer = api.post("/v1/conversations/create", WANTED).get_json()
+    assert answer["code"] == "provider_failed"
+    assert answer["detail"] == (
+        "the provider refused to make this conversation's agent (conversation_config.tts.voice_id)"
+    )
+
+
 def test_what_the_ingress_cannot_be_told_leaves_nothing_behind(
     api: Api, elevenlabs: FakeElevenLabs, monkeypatch: pytest.MonkeyPatch
 ) -> None:

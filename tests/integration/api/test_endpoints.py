@@ -362,6 +362,26 @@ def test_the_old_secret_signs_beside_the_new_one(api: Api, receiver: Receiver, c
     assert expiry.end_what_is_over(mirror, api.database, ring) == 0
 
 
+def test_a_second_rotation_keeps_the_first_ones_promise(api: Api) -> None:
+    """A repeat after a lost answer would stop the old secret, which a receiver may go by until then: 409 says when."""
+    made = create(api)
+    path = f"{PATH}/{made['id']}/rotate"
+    first = api.post(path, {"overlapHours": 1}).get_json()
+    for again in ({}, {"overlapHours": 2}, {"webhookSecret": True}):
+        refused = api.post(path, again)
+        told = refused.get_json()
+        assert (refused.status_code, told["code"], told["field"]) == (409, "rotation_under_way", "overlapHours")
+        assert first["overlapUntil"] in told["detail"]
+    assert _stored(api, made["id"]).signing_secrets == (first["signingSecret"], made["signingSecret"])
+    assert api.get(f"{PATH}/{made['id']}").get_json()["overlapUntil"] == first["overlapUntil"]
+
+    with api.database.begin() as connection:
+        over = text("UPDATE endpoints SET overlap_until = now() - interval '1 second' WHERE id = :id")
+        connection.execute(over, {"id": made["id"]})
+    second = api.post(path).get_json()
+    assert _stored(api, made["id"]).signing_secrets == (second["signingSecret"], first["signingSecret"])
+
+
 def test_a_rotation_may_be_at_once(api: Api) -> None:
     """Without an overlap, for a secret that leaked; the webhook secret is replaced if that is asked for."""
     made = create(api)
@@ -370,9 +390,7 @@ def test_a_rotation_may_be_at_once(api: Api) -> None:
     rotated = api.post(path, {"overlapHours": 0, "webhookSecret": True}).get_json()
     assert rotated["overlapUntil"] is None
     assert rotated["webhookSecret"] != made["webhookSecret"]
-    with api.database.begin() as connection:
-        ring = KeyRing(api.settings.keys)
-        row = endpoints.get(connection, ring, account_id=api.account.id, endpoint_id=made["id"])
+    row = _stored(api, made["id"])
     assert (row.signing_secrets, row.webhook_secret) == ((rotated["signingSecret"],), rotated["webhookSecret"])
     for wrong in ({"overlapHours": 169}, {"overlapHours": -1}, {"overlapHours": "2"}):
         assert api.post(path, wrong).get_json()["field"] == "overlapHours"
@@ -472,3 +490,10 @@ def test_pages_of_endpoints(api: Api) -> None:
     second = api.get(PATH, query_string={"limit": "2", "cursor": first["nextCursor"]}).get_json()
     assert [one["id"] for one in (*first["data"], *second["data"])] == made
     assert second["nextCursor"] is None
+
+
+def _stored(api: Api, endpoint_id: str) -> endpoints.Endpoint:
+    """The endpoint with its secrets: what its deliveries are signed with, the newest first."""
+    with api.database.begin() as connection:
+        ring = KeyRing(api.settings.keys)
+        return endpoints.get(connection, ring, account_id=api.account.id, endpoint_id=endpoint_id)

@@ -26,6 +26,8 @@ from relay.store.budgets import Budget
 from relay.store.database import Database
 from workers.notices import watch_budgets
 
+pytestmark = pytest.mark.usefixtures("day_that_goes_on")
+
 RING = KeyRing("a passphrase for tests only, long enough to be taken")
 _numbers = itertools.count(1)
 

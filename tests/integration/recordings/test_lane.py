@@ -110,6 +110,7 @@ class World:
             self.ring,
             Admitting(self.settings, self.ring),
             measure,
+            database=self.database,
             on_accepted=ring_for,
             clock=clock,
         )
@@ -199,6 +200,12 @@ def unmeasured(code: str = "unreachable", *, permanent: bool = False) -> Unmeasu
     return Unmeasured(code, permanent=permanent, detail_code="target_refused")
 
 
+def seconds_of(client: redis.Redis) -> float:
+    """Redis' clock."""
+    seconds, micros = client.time()
+    return float(seconds + micros / 1_000_000)
+
+
 def counted(outcome: str) -> float:
     """The metric."""
     value = metrics.REGISTRY.get_sample_value("switchhook_relay_recordings_total", {"outcome": outcome})
@@ -260,18 +267,109 @@ def test_what_dies_before_it_settles_is_measured_again_and_told_once(world: Worl
     assert world.outbox.audit(RECORDINGS).unaccounted == 0
 
 
-def test_a_call_that_comes_again_after_it_was_forgotten_is_charged_once(world: World) -> None:
-    """A day later its ids are unknown to the outbox; the ledger knows them for good."""
-    for _ in range(2):
-        world.hand_in()
-        world.lane(Listener(MEASURED)).step()
-        world.session()
-        for claim in world.outbox.claim(RELAY, Room(9), alone=False, content=False).units:
-            world.outbox.settle(RELAY, [Settlement(claim, Verb.DONE)])
-        markers: Any = world.client.keys(keys.event("*"))
-        assert len(markers) == 2
-        world.client.delete(*markers)
-    assert world.amounts() == ["0.103333"]
+def forget(world: World) -> None:
+    """What the outbox does a day after everything was delivered."""
+    for claim in world.outbox.claim(RELAY, Room(9), alone=False, content=False).units:
+        world.outbox.settle(RELAY, [Settlement(claim, Verb.DONE)])
+    markers: Any = world.client.keys(keys.event("*"))
+    assert len(markers) == 2
+    world.client.delete(*markers)
+
+
+def test_a_call_that_was_charged_is_a_repeat_for_good(world: World) -> None:
+    """A day later its ids are unknown to the outbox; its session knows: nothing is fetched, told or charged again."""
+    world.hand_in()
+    world.lane(Listener(MEASURED)).step()
+    before, told = world.session(), counted("repeated")
+    forget(world)
+    another = Listener(Measured(Decimal("9.000"), "wav"))
+    assert world.hand_in()
+    assert world.lane(another).step()
+    assert another.heard == []
+    assert world.deliveries() == []
+    assert (world.session(), world.amounts()) == (before, ["0.103333"])
+    assert counted("repeated") == told + 1
+    audit = world.outbox.audit(RECORDINGS)
+    assert (audit.waiting, audit.unaccounted, world.held_bytes()) == (0, 0, 0)
+
+
+def test_a_repeat_needs_neither_its_content_nor_a_price(world: World) -> None:
+    """Also of a call that was completed and could not be charged: its event was told."""
+    with world.database.begin() as connection:
+        world.account_id = accounts.create(connection, name="Unpriced").id
+        endpoints.create(connection, world.ring, account_id=world.account_id, url="http://127.0.0.1/hook")
+    world.mirror.publish(world.database, world.account_id)
+    world.hand_in()
+    world.lane(Listener(MEASURED)).step()
+    assert world.session().unrated_reason == "no_rate_card"
+    forget(world)
+    world.hand_in()
+    world.client.delete(*world.client.keys(keys.sealed("*")))
+    assert world.lane(Listener(MEASURED)).step()
+    assert world.deliveries() == []
+    assert world.session().status == "completed"
+
+
+def test_a_call_that_was_charged_is_a_repeat_whatever_its_session_says(world: World) -> None:
+    """The ledger's row stands."""
+    world.hand_in()
+    world.lane(Listener(MEASURED)).step()
+    world.session()
+    with world.database.begin() as connection:
+        mine = tables.sessions.c.account_id == world.account_id
+        connection.execute(tables.sessions.update().where(mine).values(status="failed"))
+    forget(world)
+    world.hand_in()
+    assert world.lane(listener := Listener(MEASURED)).step()
+    assert (listener.heard, world.deliveries(), world.amounts()) == ([], [], ["0.103333"])
+
+
+def test_a_call_that_failed_is_measured_when_it_is_handed_in_a_day_later(world: World) -> None:
+    """It was not charged: nothing contradicts what is found now."""
+    world.hand_in()
+    world.lane(Listener(unmeasured("not_audio", permanent=True))).step()
+    assert world.session().status == "failed"
+    forget(world)
+    world.hand_in()
+    assert world.lane(listener := Listener(MEASURED)).step()
+    assert listener.heard == [LOCATION]
+    [(_, body)] = world.deliveries()
+    assert (body["status"], body["durationSeconds"]) == ("completed", 61.5)
+    assert (world.session().status, world.amounts()) == ("completed", ["0.103333"])
+
+
+def test_another_accounts_call_of_the_same_id_is_no_repeat(world: World) -> None:
+    """Ids are the callers' own."""
+    world.hand_in()
+    world.lane(Listener(MEASURED)).step()
+    world.session()
+    with world.database.begin() as connection:
+        world.account_id = accounts.create(connection, name="Other").id
+    world.mirror.publish(world.database, world.account_id)
+    world.hand_in()
+    assert world.lane(listener := Listener(MEASURED)).step()
+    assert listener.heard == [LOCATION]
+
+
+def test_nothing_is_fetched_while_postgres_is_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody else knows what was charged: the call waits, and costs no attempt."""
+    world.hand_in()
+    lane = world.lane(listener := Listener(MEASURED))
+
+    def away(_: Any) -> Any:
+        raise Unavailable
+
+    monkeypatch.setattr(Database, "begin", away)
+    for _ in range(7):
+        lane.expect()
+        with pytest.raises(Unavailable):
+            lane.step()
+    assert listener.heard == []
+    monkeypatch.undo()
+    lane.expect()
+    assert lane.step()
+    assert listener.heard == [LOCATION]
+    assert world.deliveries()[0][1]["status"] == "completed"
 
 
 @pytest.mark.parametrize("code", ["not_audio", "too_large", "no_duration"])
@@ -295,11 +393,12 @@ def test_what_cannot_be_reached_is_tried_again_on_its_schedule(world: World) -> 
     lane = world.lane(listener := Listener(unmeasured()))
     line = keys.line(RECORDINGS, world.account_id)
     for wait in SCHEDULE:
+        before = seconds_of(world.client)
         assert lane.step()
+        after = seconds_of(world.client)
         waiting: Any = world.client.zrange(line, 0, -1, withscores=True)
-        now: Any = world.client.time()
-        waited = waiting[0][1] / 1000 - now[0] - now[1] / 1_000_000
-        assert 0.75 * wait.total_seconds() < waited < 1.25 * wait.total_seconds()
+        due = waiting[0][1] / 1000
+        assert before + 0.75 * wait.total_seconds() < due < after + 1.25 * wait.total_seconds()
         assert world.deliveries() == []
         world.make_due()
         lane.expect()

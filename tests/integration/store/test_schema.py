@@ -47,12 +47,13 @@ COLUMNS = {
     "duration_seconds billed_seconds currency cost unrated_reason rate_card_id charge_sequence terminal_rank "
     "terminal_trust terminal_ms provider_cost_usd "
     "provider_credits livemode metadata created_at completed_at failure_code text_only deleted_at turn_count "
-    "content_erased_at tag pinned_card_id own_key rated_at list_cost waived_reason charge_lines reserved asked_at",
+    "content_erased_at tag pinned_card_id own_key rated_at list_cost waived_reason charge_lines reserved asked_at "
+    "url_expires_at",
     "sources": "id account_id provider sealed_secrets created_at disabled_at shared name deleted_at managed",
     "templates": "id account_id name type config agent_id provider endpoint_id sealed_secret content_retention_hours "
-    "created_at updated_at deleted_at hidden rate_card_id session_id",
+    "created_at updated_at deleted_at hidden rate_card_id session_id former_secret_hashes former_secret_until",
     "voice_agents": "account_id template_id provider agent_id leftover_id created_here status wanted synced attempts "
-    "next_attempt_at busy_until asked_at code created_at updated_at made_with",
+    "next_attempt_at busy_until asked_at code created_at updated_at made_with refused_fields",
     "usage_quarters": "account_id quarter provider template_id tag status currency sessions unrated duration_seconds "
     "billed_seconds amount list_amount",
     "statements": "account_id month status number currency total body sha256 closed_by closed_at",
@@ -96,7 +97,7 @@ def test_migrates_an_empty_database_to_the_newest_revision(empty_database_url: s
     migrate(_settings(empty_database_url))
 
     with database.begin() as connection:
-        assert current_revision(connection) == head_revision() == "0007"
+        assert current_revision(connection) == head_revision() == "0008"
     database.close()
 
 

@@ -184,6 +184,7 @@ def test_the_migration_and_an_older_billing_lane_never_wait_in_a_circle(
 ) -> None:
     """A charge reads cards, locks sessions, then writes rows; whoever takes these locks takes them in that order."""
     monkeypatch.setattr(migrating, "_TRIES", 1)
+    monkeypatch.setattr(migrating, "_LOCK_TIMEOUT", "60s")  # it waits for the charge, however slow that is
     waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND mode = 'AccessExclusiveLock'")
     with ThreadPoolExecutor() as pool:
         with old.begin() as charge:
