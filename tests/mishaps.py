@@ -29,7 +29,7 @@ from tests.senders import Sender, Sent
 from tests.stack import Stack
 from tests.waiting import eventually
 
-PATIENCE: Final = 20.0
+PATIENCE: Final = 45.0
 SHORT_DEADLINE_SECONDS: Final = 1
 LONG_DEADLINE_SECONDS: Final = 20
 # How a customer's server may fail an agent that asks it something, within the time of a test.

@@ -16,7 +16,7 @@ from tests.waiting import eventually
 
 ROOT: Final = Path(__file__).parents[1]
 # An import of everything on a busy machine; a worker that drains has 25 s and says so.
-READY_SECONDS: Final = 30.0
+READY_SECONDS: Final = 60.0
 STOP_SECONDS: Final = 32.0
 _numbers = itertools.count(1)
 

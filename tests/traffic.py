@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -101,12 +101,32 @@ class Traffic:
     def steady(self, numbers: Iterable[int], *, per_second: float) -> Iterator[None]:
         """Send these calls at a steady rate while the block runs; at its end, wait until all are answered."""
         with ThreadPoolExecutor(_SENDERS) as pool:
-            pacer = threading.Thread(target=self._pace, args=(pool, numbers, per_second), name="pacer")
+            sending: list[Future[int | None]] = []
+            pacer = threading.Thread(target=self._pace, args=(pool, numbers, per_second, sending), name="pacer")
             pacer.start()
             try:
                 yield
             finally:
                 pacer.join()
+        for one in sending:
+            one.result()  # whatever else than a refusal came of it
+
+    @contextmanager
+    def flowing(self, *, per_second: float) -> Iterator[list[int]]:
+        """Send calls at a steady rate until the block ends, and wait until all are answered; those that were sent."""
+        sent: list[int] = []
+        is_done = threading.Event()
+
+        def calls() -> Iterator[int]:
+            while not is_done.is_set():
+                sent.append(len(sent))
+                yield sent[-1]
+
+        with self.steady(calls(), per_second=per_second):
+            try:
+                yield sent
+            finally:
+                is_done.set()
 
     def await_accepted(self, count: int) -> None:
         """Wait until so many were accepted."""
@@ -115,7 +135,7 @@ class Traffic:
     def await_refused(self) -> None:
         """Wait until one more is refused."""
         before = len(self.refused)
-        eventually(lambda: len(self.refused) > before, within_seconds=10, what="a refusal")
+        eventually(lambda: len(self.refused) > before, within_seconds=30, what="a refusal")
 
     def send_refused_again(self) -> None:
         """Send what was refused until all of it is accepted, as a provider that retries does."""
@@ -124,7 +144,7 @@ class Traffic:
         for number in again:
             assert self.send(number) == 200
 
-    def assert_ledgers_agree(self, *, within_seconds: float = 15.0, may_repeat: Iterable[str] = ()) -> None:
+    def assert_ledgers_agree(self, *, within_seconds: float = 45.0, may_repeat: Iterable[str] = ()) -> None:
         """Everything accepted was delivered whole, once, and charged once, and nothing else was.
 
         An event may have come once more for each time that `may_repeat` names it; a repeat has the same bytes.
@@ -154,8 +174,10 @@ class Traffic:
     def _charges(self) -> Collection[Charge]:
         return self._stack.charges(self._customer)
 
-    def _pace(self, pool: ThreadPoolExecutor, numbers: Iterable[int], per_second: float) -> None:
+    def _pace(
+        self, pool: ThreadPoolExecutor, numbers: Iterable[int], per_second: float, sending: list[Future[int | None]]
+    ) -> None:
         began = time.monotonic()
         for place, number in enumerate(numbers):
             time.sleep(max(0.0, began + place / per_second - time.monotonic()))
-            pool.submit(self.send, number)
+            sending.append(pool.submit(self.send, number))

@@ -75,6 +75,10 @@ class Demo:
         """The topmost process whose command line has this part."""
         return next(process for process, command in self._seen.items() if part in command)
 
+    def assert_nothing_remains(self) -> None:
+        """What was killed may take a moment to be gone."""
+        eventually(lambda: self.remains() == [], within_seconds=5, what="nothing left of the demo")
+
     def remains(self) -> list[str]:
         """What was seen of it and still exists: processes by their command lines, directories by their paths."""
         directories = {path for command in self._seen.values() for path in re.findall(r"/tmp/sw-\w+", command)}
@@ -142,7 +146,7 @@ def test_one_round_is_accounted_for_and_leaves_nothing(start: Callable[..., Demo
     assert "\x1b" not in demo.out
     assert max(map(len, demo.out.splitlines())) <= COLUMNS
     assert conversations.found_in(demo.out.encode()) == set()
-    assert demo.remains() == []
+    demo.assert_nothing_remains()
 
 
 def test_demo_stays_up_for_a_look_inside_until_interrupted(start: Callable[..., Demo], conversations: Scanner) -> None:
@@ -160,7 +164,7 @@ def test_demo_stays_up_for_a_look_inside_until_interrupted(start: Callable[..., 
     demo.child.send_signal(signal.SIGINT)
     assert demo.end() == 0
     assert demo.err == ""
-    assert demo.remains() == []
+    demo.assert_nothing_remains()
 
 
 def test_process_that_dies_is_named_with_the_end_of_its_log(start: Callable[..., Demo]) -> None:
@@ -173,7 +177,7 @@ def test_process_that_dies_is_named_with_the_end_of_its_log(start: Callable[...,
     said = "Error: worker ended by SIGKILL; the end of its log is above [demo_process_failed]"
     assert demo.err.splitlines()[-1] == said
     assert "Traceback" not in demo.err
-    assert demo.remains() == []
+    demo.assert_nothing_remains()
 
 
 def test_port_that_is_taken_is_refused_before_anything_starts() -> None:

@@ -19,7 +19,7 @@ from tests.stack import Stack
 from tests.waiting import eventually
 from tests.written import redis_contents
 
-_SECONDS = 10.0
+_SECONDS = 30.0
 
 
 class Client:
@@ -77,6 +77,8 @@ def test_what_waits_in_retries_is_forgotten_on_request(stack: Stack, customer: C
     event_id = stack.post(source.url, body, elevenlabs_headers(body, source.secret)).json()["id"]
     [post] = receiver.await_posts(1)
     assert said.encode() in post.body
+    stack.await_retry(endpoint.id, event_id)
+    stack.put_off(endpoint.id, event_id, seconds=600)  # while it is looked at
     path = f"/api/v1/deliveries/{event_id}/{endpoint.id}"
 
     def waits() -> bool:

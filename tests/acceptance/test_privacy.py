@@ -44,6 +44,8 @@ from tests.waiting import eventually
 from tests.written import Place, file_places, monitored, open_files, postgres_places, redis_places
 
 DOCS: Final = Path(__file__).parents[2] / "docs"
+# The long run takes a minute, and several on a slow machine.
+pytestmark = pytest.mark.timeout(600)
 RING: Final = secrets.token_hex(24)
 MAX_BODY: Final = 1_000_000
 # As unwise as a Postgres can be configured: every statement with its parameters, and the row that was refused.

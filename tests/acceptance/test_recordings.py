@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from relay.demo.embedded import EmbeddedPostgres, Scratch
+from relay.outbox import keys
+from relay.recordings import event
 from tests import audio
 from tests.customers import Customer
 from tests.receiver import Receiver
@@ -58,6 +60,29 @@ def test_a_recording_is_measured_charged_once_and_told(
     assert str(session.id) == post.headers["switchhook-session"]
 
 
+def test_a_call_that_is_handed_in_again_days_later_is_the_call_that_was_charged(
+    stack: Stack, customer: Customer, proof: dict[str, str], receiver: Receiver
+) -> None:
+    """Redis has forgotten it, and the file is another one: the same answer, and nothing is fetched, told or charged."""
+    customer.endpoint(receiver.url)
+    with recording(audio.wav(90_000)) as server:
+        stack.post(PATH, call(server.url, "call_again"), proof)
+        receiver.await_posts(1)
+        stack.await_settled(customer)
+        before = stack.charges(customer), stack.sessions(customer)
+        known = [keys.event(one) for one in event.ids(customer.id, "call_again")]
+        assert stack.redis.delete(*known) == 2
+        with recording(audio.wav(30_000)) as other:
+            answer = stack.post(PATH, call(other.url, "call_again"), proof)
+            stack.await_settled(customer)
+            assert other.requests == []
+        assert len(server.requests) == 1
+    assert (answer.status_code, answer.json()) == (200, {"callId": "call_again"})
+    assert len(receiver.posts) == 1
+    assert (stack.charges(customer), stack.sessions(customer)) == before
+    assert stack.scrape()["switchhook_unaccounted_events"] == 0
+
+
 def test_what_is_no_audio_fails_its_call_and_costs_nothing(
     stack: Stack, customer: Customer, proof: dict[str, str], receiver: Receiver
 ) -> None:
@@ -85,7 +110,7 @@ def test_a_worker_that_is_killed_while_it_fetches_changes_nothing(
         _, worker = stack.start("web", "worker")
         with recording(audio.wav(60_000), "hang") as server:
             assert stack.post(PATH, call(server.url), headers).status_code == 200
-            eventually(lambda: server.requests, within_seconds=10, what="the first request")
+            eventually(lambda: server.requests, within_seconds=30, what="the first request")
             worker.kill()
             server.manner = "ranges"
             stack.end_leases()

@@ -14,7 +14,7 @@ from tests.traffic import Traffic
 Tampering = Callable[[Post], tuple[Mapping[str, str], bytes]]
 
 TAMPERED: dict[str, tuple[Tampering, str]] = {
-    "repeated": (lambda post: (post.headers, post.body), "1 repeated"),
+    "repeated": (lambda post: (post.headers, post.body), "1 repeats"),
     "altered": (lambda post: (post.headers, post.body + b" "), "1 altered"),
     "invented": (lambda post: ({**post.headers, "webhook-id": "evt_invented"}, post.body), "1 new"),
 }

@@ -22,8 +22,6 @@ RETRIES: Final = 100
 # The first retry comes 5 s after the failure, give or take a fifth (docs/events.md).
 FIRST_WAIT_SECONDS: Final = (4.0, 6.0)
 LATE_SECONDS: Final = 2.0
-# Between an answer and the moment at which its retry is entered, on a busy machine.
-SETTLE_SECONDS: Final = 1.0
 
 
 class Waiting:
@@ -35,7 +33,8 @@ class Waiting:
 
     def due(self) -> dict[str, float]:
         """Event -> when it is due, by `time.monotonic()`. Redis' clock is this machine's."""
-        ahead = time.monotonic() - time.time()
+        # The largest of some: whoever was held up between the two clocks had a smaller one.
+        ahead = max(time.monotonic() - time.time() for _ in range(10))
         found: dict[str, float] = {}
         for endpoint_id in self._endpoint_ids:
             scores: Any = self._redis.zrange(keys.line(RELAY, endpoint_id), 0, -1, withscores=True)
@@ -51,7 +50,9 @@ class Waiting:
             self._redis.zadd(keys.due(RELAY), {endpoint_id: due_ms})
 
 
-@pytest.mark.parametrize("retries", [1, pytest.param(9, marks=pytest.mark.heavy)])
+@pytest.mark.parametrize(
+    "retries", [pytest.param(1, marks=pytest.mark.timeout(300)), pytest.param(9, marks=pytest.mark.heavy)]
+)
 def test_retries_come_once_and_in_time_though_every_worker_is_killed(
     stack: Stack, customer: Customer, receiver: Receiver, retries: int
 ) -> None:
@@ -65,8 +66,9 @@ def test_retries_come_once_and_in_time_though_every_worker_is_killed(
     sources = [customer.source("retell", relay_url=receiver.url) for _ in range(RETRIES)]
     waiting = Waiting(stack, sources)
     receiver.usual_reply(500)
-    _, *workers = stack.start("web", "worker", "worker")
+    stack.start("web")
     send_to_all(stack, sources)
+    workers = stack.start("worker", "worker")  # now, so that all fail within less than the first wait
 
     for number in range(1, retries + 1):
         eventually(
@@ -76,7 +78,7 @@ def test_retries_come_once_and_in_time_though_every_worker_is_killed(
         )
         if number > 1:
             waiting.bring_forward(FIRST_WAIT_SECONDS[1])
-        due = waiting.due()
+        due, seen = waiting.due(), time.monotonic()
         for worker in workers:
             worker.kill()
         if number == retries:
@@ -91,13 +93,13 @@ def test_retries_come_once_and_in_time_though_every_worker_is_killed(
         assert (early >= 0, late <= LATE_SECONDS) == (True, True), f"{early:.2f} s early, {late:.2f} s late"
         if number == 1:
             failed = attempts(receiver, 1)
-            waits = [due[event_id] - failed[event_id] for event_id in due]
-            assert min(waits) >= FIRST_WAIT_SECONDS[0]
-            assert max(waits) <= FIRST_WAIT_SECONDS[1] + SETTLE_SECONDS
+            # Between an attempt and the moment at which its retry was seen to wait, the retry was entered.
+            assert min(due[event_id] - failed[event_id] for event_id in due) >= FIRST_WAIT_SECONDS[0]
+            assert max(due.values()) <= seen + FIRST_WAIT_SECONDS[1]
 
     # What a killed worker had read and not recorded is read again after some 20 s; what it had claimed and not charged
     # is claimed again when its lease ends, after 60 s.
-    stack.await_settled(customer, within_seconds=75)
+    stack.await_settled(customer, within_seconds=105)
     numbers = sorted(int(post.headers["switchhook-attempt"]) for post in receiver.posts)
     assert numbers == sorted([*range(1, retries + 2)] * RETRIES)
     assert {(delivery.status, delivery.attempts) for delivery in stack.deliveries(customer)} == {

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from tests.processes import ManagedProcess
+from tests.processes import READY_SECONDS, ManagedProcess
 from tests.receiver import Receiver
 from tests.stack import Stack
 from tests.traffic import Traffic
@@ -15,6 +15,8 @@ from tests.waiting import eventually
 
 # What a dead worker had claimed is claimed again when its lease ends (relay.outbox.LEASE_MS).
 LEASE_SECONDS = 60
+# What platforms allow between SIGTERM and SIGKILL.
+GRACE_SECONDS = 30
 PER_SECOND = 50
 
 
@@ -24,12 +26,14 @@ def wait_at_random(chance: random.Random, most_seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kills", "events", "waits"), [(5, 500, False), pytest.param(20, 2500, True, marks=pytest.mark.heavy)]
+    ("kills", "waits"),
+    [pytest.param(5, False, marks=pytest.mark.timeout(300)), pytest.param(20, True, marks=pytest.mark.heavy)],
+    ids=["smoke", "heavy"],
 )
 def test_killed_workers_lose_nothing_and_repeat_only_what_was_in_flight(
-    stack: Stack, traffic: Traffic, receiver: Receiver, *, kills: int, events: int, waits: bool
+    stack: Stack, traffic: Traffic, receiver: Receiver, *, kills: int, waits: bool
 ) -> None:
-    """F1: kill -9 at random moments under load, each time followed by a restart.
+    """F1: kill -9 at random moments under load, each time followed by a restart; once more if nothing was in flight.
 
     The long run waits for the leases of the dead; the short one brings their end forward.
     """
@@ -37,19 +41,20 @@ def test_killed_workers_lose_nothing_and_repeat_only_what_was_in_flight(
     receiver.usual_reply(200, delay_seconds=0.1)  # so that something is in flight at most moments
     _, worker = stack.start("web", "worker")
     in_flight: list[str] = []  # once for each death: bad luck can meet an event twice
+    deaths = 0
 
-    with traffic.steady(range(events), per_second=PER_SECOND):
-        for _ in range(kills):
+    with traffic.flowing(per_second=PER_SECOND) as sent:
+        while deaths < kills or not in_flight:
             wait_at_random(chance, 1.5)
             worker.kill()
             in_flight += stack.in_flight()
             if not waits:
                 stack.end_leases()
+            deaths += 1
             [worker] = stack.start("worker")
 
-    assert len(traffic.accepted) == events
-    assert in_flight, "no kill hit anything: this run shows nothing"
-    traffic.assert_ledgers_agree(within_seconds=LEASE_SECONDS + 15, may_repeat=in_flight)
+    assert len(traffic.accepted) == len(sent)
+    traffic.assert_ledgers_agree(within_seconds=LEASE_SECONDS + 45, may_repeat=in_flight)
 
 
 def test_what_a_frozen_worker_was_told_of_is_delivered_by_the_next(
@@ -57,14 +62,14 @@ def test_what_a_frozen_worker_was_told_of_is_delivered_by_the_next(
 ) -> None:
     """F2: the bell reaches a worker that stands still and is then killed; the event does not depend on it."""
     _, worker = stack.start("web", "worker")
-    eventually(lambda: waits_on_the_queue(stack), within_seconds=10, what="a worker that waits on its queue")
+    eventually(lambda: waits_on_the_queue(stack), within_seconds=30, what="a worker that waits on its queue")
     worker.pause()
 
     assert traffic.send(1) == 200
     worker.kill()
     stack.spawn("worker")
 
-    receiver.await_posts(1, within_seconds=10)
+    receiver.await_posts(1, within_seconds=READY_SECONDS)
     traffic.assert_ledgers_agree()
 
 
@@ -84,7 +89,7 @@ def test_workers_that_are_replaced_in_turn_repeat_nothing(
             ended.append(worker)
             worker = successor
 
-    assert [process.wait(within_seconds=30) for process in ended] == [0] * restarts
+    assert [process.wait(within_seconds=GRACE_SECONDS) for process in ended] == [0] * restarts
     assert len(traffic.accepted) == events
     traffic.assert_ledgers_agree()
 
@@ -96,7 +101,7 @@ def test_a_worker_ends_in_time_however_often_it_is_asked(stack: Stack) -> None:
     for _ in range(20):
         worker.terminate()
 
-    assert worker.wait(within_seconds=10) == 0
+    assert worker.wait(within_seconds=GRACE_SECONDS) == 0
 
 
 def waits_on_the_queue(stack: Stack) -> bool:

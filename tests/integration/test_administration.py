@@ -96,6 +96,9 @@ def test_an_endpoint_gets_a_new_secret(account_id: str, endpoint: Endpoint) -> N
     rotated = told("endpoint", "rotate", "--account", account_id, endpoint.id)
     assert rotated["signingSecret"] != endpoint.signing_secrets[0]
     assert ("webhookSecret" in rotated, rotated["overlapUntil"] is None) == (False, False)
+    refused = CliRunner().invoke(main, ["endpoint", "rotate", "--account", account_id, endpoint.id])
+    assert (refused.exit_code, rotated["overlapUntil"] in refused.output) == (1, True)
+    assert "rotation_under_way" in refused.output
     at_once = told(
         "endpoint", "rotate", "--account", account_id, "--overlap-hours", "0", "--webhook-secret", endpoint.id
     )

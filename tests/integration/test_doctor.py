@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -26,6 +26,8 @@ from relay.settings import Settings
 from relay.store import partitions
 from relay.store.database import Database
 from tests.customers import Customer, Customers
+
+pytestmark = pytest.mark.usefixtures("day_that_goes_on")
 
 NOT_OK = {Level.WARN, Level.FAIL}
 
@@ -186,7 +188,7 @@ def test_a_database_that_takes_no_writes(environ: dict[str, str], customer: Cust
 def test_partitions_that_nobody_makes(environ: dict[str, str], customer: Customer, database: Database) -> None:
     """A warning: the default partition takes their rows."""
     with database.begin() as connection:
-        partitions.drop_before(connection, datetime.now(UTC).date().replace(year=datetime.now(UTC).year + 1))
+        partitions.drop_before(connection, datetime.now(UTC).date() + timedelta(days=365))
     found = remarks(environ)
     assert found.keys() == {"postgres: partitions"}
     assert "6 of the coming days" in found["postgres: partitions"].found

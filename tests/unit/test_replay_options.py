@@ -32,6 +32,7 @@ NOW = datetime(2026, 2, 11, 12, 5, tzinfo=UTC)
         ("2026-02-11T10:00:00+02:00", datetime(2026, 2, 11, 8, tzinfo=UTC)),
         ("2026-02-11T10:00:00", datetime(2026, 2, 11, 10, tzinfo=UTC)),  # UTC unless it says otherwise
         ("2026-02-11", datetime(2026, 2, 11, tzinfo=UTC)),
+        ("20260211", datetime(2026, 2, 11, tzinfo=UTC)),
     ],
 )
 def test_a_time_is_a_span_or_iso_8601(text: str, moment: datetime) -> None:
@@ -45,6 +46,7 @@ def test_a_time_is_a_span_or_iso_8601(text: str, moment: datetime) -> None:
         "", "yesterday", "1w", "-1h", "h", "1.5h", "1 h", "\u0661h", "1h\n2h",
         "9999999d", "999999d",  # before the first year
         "2026-13-01", "0001-01-01T00:00:00+14:00",
+        "2026", "0", "-1", "1.5", "1999999999", "20260102105",  # no seconds since 1970, nor a day and 05:00
         "2026-02-11T12:05:01Z", "9999-12-31T23:59:59-14:00",  # still to come
     ],
 )  # fmt: skip

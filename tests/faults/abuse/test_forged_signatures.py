@@ -178,7 +178,7 @@ def test_both_secrets_are_good_during_a_rotation(target: Target) -> None:
 
     def takes(secret: str, conversation: str) -> None:
         taken = lambda: target.send_signed(secret, conversation=conversation) == 200  # noqa: E731
-        eventually(taken, within_seconds=3, what="the secret that was given")
+        eventually(taken, within_seconds=20, what="the secret that was given")
 
     assert target.send_signed(old, conversation="before") == 200
     target.customer.set_secrets(target.source, "the new secret", old)

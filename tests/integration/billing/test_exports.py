@@ -394,15 +394,19 @@ def test_a_row_is_given_up_when_its_attempts_are_used_up(
     shop.call()
     fakes["lago"].fail_next(429, 100)
     lane = shop.lane(fakes["lago"], "lago")
-    waits = []
+    nexts = []
     for _ in range(10):
+        with shop.database.begin() as connection:
+            before = connection.execute(text("SELECT now()")).scalar_one()
         shop.run(lane)
         with shop.database.begin() as connection:
-            waits.append(connection.execute(text("SELECT next_attempt_at - now() FROM exports")).scalar_one())
+            nexts.append((before, *connection.execute(text("SELECT next_attempt_at, now() FROM exports")).one()))
         shop.later()
-    assert waits[-1] is None
-    assert timedelta(seconds=4) <= waits[0] <= timedelta(seconds=6)
-    assert timedelta(hours=16) <= waits[7] <= timedelta(hours=24)
+    assert nexts[-1][1] is None
+    for number, nominal in ((0, timedelta(seconds=5)), (7, timedelta(hours=20))):
+        before, at, after = nexts[number]
+        # The schedule with its jitter, from some moment of the attempt.
+        assert before + 0.8 * nominal <= at <= after + 1.2 * nominal
     assert len(fakes["lago"].requests) == 10
     assert [alarm["code"] for alarm in alarms] == ["http_429"]
 

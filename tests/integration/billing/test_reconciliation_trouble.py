@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from decimal import Decimal
 from typing import Any
 
@@ -140,8 +140,20 @@ def test_what_nobody_expected_of_one_list_is_that_lists_alone(
     assert world.ledger(customer.id) == MINUTE * 2
 
 
-def test_a_clock_that_was_ahead_hides_no_call(world: World, customer: Customer) -> None:
+class AfterThree(datetime):
+    """A clock by which it is three in the morning at least: yesterday is compared from then on."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Any:
+        real = datetime.now(tz)
+        return max(real, real.replace(hour=3, minute=0, second=0, microsecond=0))
+
+
+def test_a_clock_that_was_ahead_hides_no_call(
+    world: World, customer: Customer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A list that was read to a moment in the future is read as if it never had been, and its days are compared."""
+    monkeypatch.setattr("relay.reconciliation.reading.datetime", AfterThree)
     world.reconciled()
     world.execute(
         "UPDATE reconciliation_runs SET through = now() + interval '60 days', compared_through = now() + '60d'"
@@ -152,7 +164,7 @@ def test_a_clock_that_was_ahead_hides_no_call(world: World, customer: Customer) 
     assert world.ledger(customer.id) == MINUTE * 3
     with world.database.begin() as connection:
         runs = connection.execute(text("SELECT through, compared_through FROM reconciliation_runs")).all()
-    now = datetime.now(UTC)
+    now = AfterThree.now(UTC)
     assert all(run.through <= now and run.compared_through < now.date() for run in runs)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 
+from relay.connections import REDIS_SECONDS
 from relay.connections import redis_client as connect_redis
 from relay.content import Content
 from relay.demo.embedded import EmbeddedRedis, Scratch, start_redis
@@ -64,7 +65,7 @@ class WatchedOutbox(Outbox):
     def accept(self, admissions: Sequence[Admission]) -> Accepted:
         self.groups.append([admission.event_id for admission in admissions])
         self.first_is_in.set()
-        self.may_go.wait(10)
+        self.may_go.wait(60)
         return super().accept(admissions)
 
 
@@ -93,7 +94,7 @@ def _ignore(_: Accepted) -> None:
 
 
 def commits_to(
-    outbox: Outbox, *, on_accepted: Callable[[Accepted], None] = _ignore, patience_seconds: float = 2.0
+    outbox: Outbox, *, on_accepted: Callable[[Accepted], None] = _ignore, patience_seconds: float = 30.0
 ) -> GroupCommit:
     no_redis: Any = None
     gauge = UnwatchedRedis(no_redis)
@@ -110,14 +111,16 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 def hold_first(outbox: WatchedOutbox, commits: GroupCommit, pool: ThreadPoolExecutor) -> Future[Verdict]:
     """Begin a commit that stays in flight until `may_go`."""
     first = pool.submit(commits.commit, an_admission("evt_first"))
-    assert outbox.first_is_in.wait(5)
+    assert outbox.first_is_in.wait(30)
     return first
 
 
 def gather(commits: GroupCommit, pool: ThreadPoolExecutor, admissions: list[Admission]) -> list[Future[Verdict]]:
     """Begin commits and wait until each waits in the queue."""
     futures = [pool.submit(commits.commit, admission) for admission in admissions]
-    eventually(lambda: commits._waiting.qsize() == len(admissions), within_seconds=5, what=f"{len(admissions)} waiters")
+    eventually(
+        lambda: commits._waiting.qsize() == len(admissions), within_seconds=30, what=f"{len(admissions)} waiters"
+    )
     return futures
 
 
@@ -132,10 +135,10 @@ def test_commits_at_the_same_time_share_a_call(redis_client: redis.Redis, pool: 
     first = hold_first(outbox, commits, pool)
     others = gather(commits, pool, [an_admission(f"evt_other_{n}") for n in range(50)])
     outbox.may_go.set()
-    assert {future.result(5) for future in [first, *others]} == {Verdict.NEW}
+    assert {future.result(30) for future in [first, *others]} == {Verdict.NEW}
     assert [len(group) for group in outbox.groups] == [1, 50]
     assert redis_client.zcard(keys.line(RELAY, "ep_1")) == 51
-    eventually(lambda: len(rings) == 2, within_seconds=5, what="two calls told of")
+    eventually(lambda: len(rings) == 2, within_seconds=30, what="two calls told of")
 
 
 @pytest.mark.parametrize(
@@ -158,10 +161,10 @@ def test_a_call_has_a_measure(
         admission = an_admission(sealed=bytes(size))
         others.append(pool.submit(commits.commit, admission))
         if len(set(sizes)) > 1:  # their order matters
-            eventually(lambda n=number: commits._waiting.qsize() == n, within_seconds=5, what="a waiter")  # type: ignore[misc]
-    eventually(lambda: commits._waiting.qsize() == len(sizes), within_seconds=5, what="all waiters")
+            eventually(lambda n=number: commits._waiting.qsize() == n, within_seconds=30, what="a waiter")  # type: ignore[misc]
+    eventually(lambda: commits._waiting.qsize() == len(sizes), within_seconds=30, what="all waiters")
     outbox.may_go.set()
-    assert {future.result(10) for future in [first, *others]} == {Verdict.NEW}
+    assert {future.result(30) for future in [first, *others]} == {Verdict.NEW}
     assert [len(group) for group in outbox.groups] == [1, *groups]
 
 
@@ -169,7 +172,7 @@ def test_fifty_repeats_at_once_are_one_event(redis_client: redis.Redis, pool: Th
     """One is new, all are accepted."""
     commits = commits_to(Outbox(redis_client))
     verdicts = [pool.submit(commits.commit, an_admission("evt_same")) for _ in range(50)]
-    assert sorted(future.result(5) for future in verdicts) == [Verdict.NEW] + [Verdict.REPEAT] * 49
+    assert sorted(future.result(30) for future in verdicts) == [Verdict.NEW] + [Verdict.REPEAT] * 49
     assert redis_client.zcard(keys.line(RELAY, "ep_1")) == 1
 
 
@@ -225,7 +228,7 @@ def test_an_error_after_the_commit_does_not_end_the_thread() -> None:
         for error in failures:
             raise error
 
-    commits = commits_to(ScriptedOutbox(Verdict.NEW, Verdict.NEW), on_accepted=fail_once, patience_seconds=1.0)
+    commits = commits_to(ScriptedOutbox(Verdict.NEW, Verdict.NEW), on_accepted=fail_once)
     assert commits.commit(an_admission()) is Verdict.NEW
     assert commits.commit(an_admission()) is Verdict.NEW
 
@@ -250,12 +253,12 @@ def test_nothing_is_taken_while_redis_has_no_room(redis_client: redis.Redis) -> 
 def test_who_gave_up_is_not_committed_afterwards(redis_client: redis.Redis, pool: ThreadPoolExecutor) -> None:
     """It was told 503 and comes again; it should not then find itself a repeat."""
     outbox = WatchedOutbox(redis_client)
-    commits = commits_to(outbox, patience_seconds=0.3)
+    commits = commits_to(outbox, patience_seconds=1.0)
     first = hold_first(outbox, commits, pool)
     waiting = gather(commits, pool, [an_admission(f"evt_gave_up_{n}") for n in range(5)])
     for future in [first, *waiting]:
         with pytest.raises(Unavailable):
-            future.result(5)
+            future.result(30)
     outbox.may_go.set()
     assert commits.commit(an_admission("evt_later")) is Verdict.NEW
     assert outbox.groups == [["evt_first"], ["evt_later"]]
@@ -272,14 +275,18 @@ def own_redis(scratch: Scratch) -> Iterator[EmbeddedRedis]:
 def test_a_redis_that_hangs_is_told_in_time(own_redis: EmbeddedRedis, pool: ThreadPoolExecutor) -> None:
     """Every waiter knows within its patience, and all works again when Redis does."""
     with connect_redis(Settings(database_url="", redis_url=own_redis.url, keys="")) as client:
-        commits = commits_to(Outbox(client))
+        commits = commits_to(Outbox(client), patience_seconds=REDIS_SECONDS)
         assert commits.commit(an_admission()) is Verdict.NEW
         own_redis.pause()
-        began = time.monotonic()
-        futures = [pool.submit(commits.commit, an_admission()) for _ in range(100)]
-        errors = [future.exception(PATIENCE_SECONDS + 1) for future in futures]
-        assert time.monotonic() - began < PATIENCE_SECONDS
-        assert {type(error) for error in errors} == {Unavailable}
+
+        def seconds_until_told() -> float:
+            began = time.monotonic()
+            with pytest.raises(Unavailable):
+                commits.commit(an_admission())
+            return time.monotonic() - began
+
+        futures = [pool.submit(seconds_until_told) for _ in range(100)]
+        assert max(future.result(30) for future in futures) < PATIENCE_SECONDS
         own_redis.resume()
         again = an_admission()
 
@@ -289,7 +296,7 @@ def test_a_redis_that_hangs_is_told_in_time(own_redis: EmbeddedRedis, pool: Thre
             except Unavailable:
                 return False
 
-        eventually(is_back, within_seconds=5, what="a commit")
+        eventually(is_back, within_seconds=30, what="a commit")
 
 
 # -- the intake, while the configuration changes

@@ -122,7 +122,7 @@ def calmed(client: redis.Redis) -> int:
         moves = b"rehashing target" in tables  # both are held until then
         return not moves and len(seen) > 1 and abs(seen[-1] - seen[-2]) < EVENTS
 
-    eventually(is_calm, within_seconds=5, what="a memory that stays the same")
+    eventually(is_calm, within_seconds=30, what="a memory that stays the same")
     return seen[-1]
 
 

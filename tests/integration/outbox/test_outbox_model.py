@@ -596,7 +596,7 @@ class Play:
 
     def finish(self) -> None:
         """Let everything be settled, and the retention of what is kept end."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while any(self.model.work(lane) for lane in LANES):
             assert time.monotonic() < deadline, "units are left that no claim reaches"
             for lane in LANES:

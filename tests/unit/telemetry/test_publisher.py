@@ -16,6 +16,7 @@ from relay.telemetry import logs, samples
 from relay.telemetry.exchange import INDEX, LIFETIME, MOST_SHOWN, Exchange, key
 from relay.telemetry.publisher import Publisher
 from relay.telemetry.samples import Sample, SampleSet
+from tests.waiting import eventually
 
 ONE = SampleSet((("attempts_total", ()),), (Sample(0, (), 1.0),))
 WORKER, BEAT, WEB = "worker@host:2", "beat@host:3", "web@host:1"
@@ -102,6 +103,7 @@ class ScriptedExchange(Exchange):
         self.is_down = False
         self.asked = threading.Semaphore(0)
         self.published = 0
+        self.refused = 0
 
     def tidy(self) -> None:
         """Nothing to do."""
@@ -109,12 +111,23 @@ class ScriptedExchange(Exchange):
     def publish(self, process: str, encoded: bytes) -> None:  # noqa: ARG002  what is asked, not with what
         self.asked.release()
         if self.is_down:
+            self.refused += 1
             raise Unavailable
         self.published += 1
 
     def await_publishes(self, count: int) -> None:
         for _ in range(count):
-            assert self.asked.acquire(timeout=5)
+            assert self.asked.acquire(timeout=30)
+
+    def await_outcome(self, *, is_down: bool) -> None:
+        """Be down, or not, until publishes have ended so: of the last one the publisher may not know yet."""
+        self.is_down = is_down
+
+        def ended() -> int:
+            return self.refused if is_down else self.published
+
+        before = ended()
+        eventually(lambda: ended() >= before + 3, within_seconds=30, what="publishes that end so")
 
 
 @pytest.fixture
@@ -162,11 +175,8 @@ def test_an_outage_is_told_once(publisher: Publisher, scripted: ScriptedExchange
     """And the next one again."""
     scripted.is_down = True
     publisher.start()
-    scripted.await_publishes(3)
-    scripted.is_down = False
-    scripted.await_publishes(3)
-    scripted.is_down = True
-    scripted.await_publishes(3)
+    for is_down in (True, False, True):
+        scripted.await_outcome(is_down=is_down)
     publisher.stop()
     assert warnings == ["samples_not_published"] * 2
 
