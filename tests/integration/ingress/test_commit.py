@@ -391,7 +391,7 @@ def test_an_event_of_a_source_that_was_disabled_meanwhile_is_refused(world: Worl
 
 
 def test_a_secret_that_was_replaced_meanwhile_proves_nothing(world: World) -> None:
-    """Of a source or of a template."""
+    """Of a source, or of a template that was given two new ones: a leak that was closed."""
     template = world.customer.template(URL, webhook_secret="leaked").template
 
     def replace() -> None:
@@ -399,13 +399,14 @@ def test_a_secret_that_was_replaced_meanwhile_proves_nothing(world: World) -> No
             sources.set_secrets(
                 connection, world.ring, account_id=world.customer.id, source_id=world.source.id, secrets=["fresh"]
             )
-            templates.update(
-                connection,
-                world.ring,
-                account_id=world.customer.id,
-                template_id=template.id,
-                webhook_secret="fresh",
-            )
+            for secret in ("fresh", "fresher"):
+                templates.update(
+                    connection,
+                    world.ring,
+                    account_id=world.customer.id,
+                    template_id=template.id,
+                    webhook_secret=secret,
+                )
         world.publish()
 
     world.commits.interrupt_with(replace)
