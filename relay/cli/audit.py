@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import datetime
 
 import click
 
+from relay.cli.connecting import reading
 from relay.cli.listing import account_filter, limit_option
 from relay.cli.moments import Past
 from relay.cli.output import json_option, lines, table
-from relay.connections import postgres_engine
-from relay.settings import Settings
 from relay.store import accounts, shown
 from relay.store import audit as changes
-from relay.store.database import Database
 
 
 @click.command()
@@ -39,10 +36,7 @@ def audit(
     as_json: bool,
 ) -> None:
     """Who changed what, newest first. Digests are SHA-256 of the object as the API shows it."""
-    with (
-        closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database,
-        database.begin() as connection,
-    ):
+    with reading() as connection:
         accounts.check(connection, account_id)
         found = changes.page(
             connection, account_id=account_id, action=action, object_id=object_id, since=since, limit=limit

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import click
 
+from relay.cli.changing import provisioning
 from relay.cli.endpoints import account_option, secrets_of
 from relay.cli.output import json_option, show
 from relay.providers import elevenlabs
-from relay.provisioning import Provisioning
-from relay.settings import Settings
 from relay.store.templates import TemplateType
-
-
-def _provisioning() -> Provisioning:
-    return Provisioning.connect(Settings.from_environ())
 
 
 @click.group()
@@ -29,7 +24,7 @@ def account() -> None:
 @json_option
 def create_account(name: str, quota_bytes: int | None, as_json: bool) -> None:
     """Create an account and its first API key. The key is shown this once."""
-    made = _provisioning().create_account(name=name, quota_bytes=quota_bytes)
+    made = provisioning().create_account(name=name, quota_bytes=quota_bytes)
     # What scripts read stays as it is; clients of Agora need the key's id, and people read it here.
     named = {} if as_json else {"keyId": made.key.id}
     show(
@@ -56,11 +51,11 @@ def create_source(
     *, account_id: str, provider: str, secrets: tuple[str, ...], relay_url: str | None, shared: bool, as_json: bool
 ) -> None:
     """Create a source; give its URL to the provider."""
-    provisioning = _provisioning()
-    made, endpoint = provisioning.create_source(
+    changes = provisioning()
+    made, endpoint = changes.create_source(
         account_id=account_id, provider=provider, secrets=secrets, relay_url=relay_url, shared=shared
     )
-    fields: dict[str, object] = {"id": made.id, "url": provisioning.source_url(made), "provider": made.provider}
+    fields: dict[str, object] = {"id": made.id, "url": changes.source_url(made), "provider": made.provider}
     if endpoint is not None:
         fields |= {"endpointId": endpoint.id} | secrets_of(endpoint)
     show(fields, as_json=as_json, title="source created", hint="Enter the URL at the provider as its webhook.")
@@ -72,7 +67,7 @@ def create_source(
 @click.argument("source_id")
 def set_source_secrets(account_id: str, secrets: tuple[str, ...], source_id: str) -> None:
     """Replace a source's secrets: when the provider has named its secret, or rotates it."""
-    made = _provisioning().set_source_secrets(account_id=account_id, source_id=source_id, secrets=secrets)
+    made = provisioning().set_source_secrets(account_id=account_id, source_id=source_id, secrets=secrets)
     click.echo(f"{made.id} has {len(made.secrets)} secret(s)")
 
 
@@ -102,10 +97,10 @@ def create_template(
     as_json: bool,
 ) -> None:
     """Create a template and, if it has a URL, its endpoint. An agent that is named is granted to the account."""
-    provisioning = _provisioning()
+    changes = provisioning()
     if agent_id is not None:
-        provisioning.add_grant(account_id=account_id, provider=elevenlabs.NAME, object_id=agent_id)
-    made = provisioning.create_template(
+        changes.add_grant(account_id=account_id, provider=elevenlabs.NAME, object_id=agent_id)
+    made = changes.create_template(
         account_id=account_id,
         name=name,
         type=kind,

@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import click
 
+from relay.cli.changing import provisioning
+from relay.cli.connecting import connected, reading
 from relay.cli.output import json_option, lines, show, table
-from relay.connections import postgres_engine, redis_client
+from relay.connections import redis_client
 from relay.errors import BadRequest
 from relay.outbox import Outbox
 from relay.outbox.ring import unmute
-from relay.provisioning import Provisioning
 from relay.provisioning.checks import MAX_OVERLAP_HOURS
 from relay.queues import RELAY
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import accounts, endpoints, shown
-from relay.store.database import Database
 from relay.store.endpoints import Endpoint
 from relay.store.snapshot import Signing
 from relay.trial import send, trial_of
 
 account_option = click.option("--account", "account_id", required=True, metavar="ID", help="The account (acc_...).")
-
-
-def _provisioning() -> Provisioning:
-    return Provisioning.connect(Settings.from_environ())
 
 
 @click.group()
@@ -73,7 +67,7 @@ def create_endpoint(
     as_json: bool,
 ) -> None:
     """Create an endpoint for the whole account, or for one source."""
-    made = _provisioning().create_endpoint(
+    made = provisioning().create_endpoint(
         account_id=account_id,
         url=url,
         filters=filters or ("*",),
@@ -95,7 +89,7 @@ def create_endpoint(
 @click.argument("endpoint_id")
 def disable_endpoint(account_id: str, endpoint_id: str) -> None:
     """Stop delivering to an endpoint; what waits for it ends as dead."""
-    _provisioning().set_endpoint_state(account_id=account_id, endpoint_id=endpoint_id, enabled=False)
+    provisioning().set_endpoint_state(account_id=account_id, endpoint_id=endpoint_id, enabled=False)
     click.echo(f"{endpoint_id} is disabled")
 
 
@@ -104,7 +98,7 @@ def disable_endpoint(account_id: str, endpoint_id: str) -> None:
 @click.argument("endpoint_id")
 def enable_endpoint(account_id: str, endpoint_id: str) -> None:
     """Deliver to an endpoint again, also after it answered 410."""
-    _provisioning().set_endpoint_state(account_id=account_id, endpoint_id=endpoint_id, enabled=True)
+    provisioning().set_endpoint_state(account_id=account_id, endpoint_id=endpoint_id, enabled=True)
     click.echo(f"{endpoint_id} is enabled")
 
 
@@ -114,7 +108,7 @@ def enable_endpoint(account_id: str, endpoint_id: str) -> None:
 def list_endpoints(account_id: str, as_json: bool) -> None:
     """Endpoints of an account, oldest first; those of its templates and sources too."""
     settings = Settings.from_environ()
-    with closing(Database(postgres_engine(settings, pool_size=1))) as database, database.begin() as connection:
+    with reading(settings) as connection:
         accounts.get(connection, account_id)
         found = endpoints.of_account(connection, KeyRing(settings.keys), account_id=account_id)
     if as_json:
@@ -143,7 +137,7 @@ def rotate_endpoint(
 
     While the overlap of the last rotation lasts, only --overlap-hours 0 makes another: it ends that overlap at once.
     """
-    made = _provisioning().rotate_endpoint(
+    made = provisioning().rotate_endpoint(
         account_id=account_id, endpoint_id=endpoint_id, overlap_hours=overlap_hours, webhook_secret=webhook_secret
     )
     fields: dict[str, object] = {"id": made.id, "signingSecret": made.signing_secrets[0]}
@@ -160,7 +154,7 @@ def rotate_endpoint(
 def test_endpoint(account_id: str, endpoint_id: str, as_json: bool) -> None:
     """Send a test event to an endpoint: signed and delivered like all others, and never charged."""
     settings = Settings.from_environ()
-    with closing(Database(postgres_engine(settings, pool_size=1))) as database:
+    with connected(settings) as database:
         admission = trial_of(
             database,
             KeyRing(settings.keys),
@@ -185,7 +179,7 @@ def test_endpoint(account_id: str, endpoint_id: str, as_json: bool) -> None:
 @click.argument("endpoint_id")
 def delete_endpoint(account_id: str, endpoint_id: str) -> None:
     """Delete an endpoint; what waits for it ends as dead, and records stay."""
-    _provisioning().delete_endpoint(account_id=account_id, endpoint_id=endpoint_id)
+    provisioning().delete_endpoint(account_id=account_id, endpoint_id=endpoint_id)
     click.echo(f"{endpoint_id} is deleted")
 
 

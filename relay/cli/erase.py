@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import click
 import msgspec
 
+from relay.cli.connecting import connected
 from relay.cli.numbers import ROW_NUMBER
 from relay.cli.output import json_option, show
-from relay.connections import postgres_engine, redis_client
+from relay.connections import redis_client
 from relay.erasure import erase as erase_session
 from relay.outbox import Outbox
 from relay.settings import Settings
-from relay.store.database import Database
 
 
 @click.command()
@@ -27,7 +25,7 @@ def erase(*, session_id: int, account_id: str, as_json: bool) -> None:
     and the records stay: they hold nothing that was said.
     """
     settings = Settings.from_environ()
-    with closing(Database(postgres_engine(settings, pool_size=1))) as database, redis_client(settings) as client:
+    with connected(settings) as database, redis_client(settings) as client:
         done = erase_session(
             database, Outbox(client), client, account_id=account_id, session_id=session_id, actor="cli"
         )

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import click
 
+from relay.cli.changing import provisioning
+from relay.cli.connecting import reading
 from relay.cli.endpoints import account_option
 from relay.cli.output import json_option, lines, show, table
-from relay.connections import postgres_engine
-from relay.provisioning import Provisioning
 from relay.provisioning.grants import PROVIDERS_WITH_GRANTS
-from relay.settings import Settings
 from relay.store import grants, shown
-from relay.store.database import Database
 
 
 def _provider_option(command: Callable[..., Any]) -> Callable[..., Any]:
     kinds = click.Choice(PROVIDERS_WITH_GRANTS)
     return click.option("--provider", type=kinds, required=True, help="Where it is.")(command)
-
-
-def _provisioning() -> Provisioning:
-    return Provisioning.connect(Settings.from_environ())
 
 
 @click.group()
@@ -39,7 +32,7 @@ def grant() -> None:
 @json_option
 def add_grant(*, account_id: str, provider: str, object_id: str, as_json: bool) -> None:
     """Let an account use an agent, or a project of Agora by its app id, with your key."""
-    made = _provisioning().add_grant(account_id=account_id, provider=provider, object_id=object_id)
+    made = provisioning().add_grant(account_id=account_id, provider=provider, object_id=object_id)
     show(shown.grant(made), as_json=as_json, title="granted")
 
 
@@ -49,7 +42,7 @@ def add_grant(*, account_id: str, provider: str, object_id: str, as_json: bool) 
 @click.argument("object_id")
 def remove_grant(account_id: str, provider: str, object_id: str) -> None:
     """Take a grant back: no session is started with it any more."""
-    _provisioning().remove_grant(account_id=account_id, provider=provider, object_id=object_id)
+    provisioning().remove_grant(account_id=account_id, provider=provider, object_id=object_id)
     click.echo(f"{object_id} is not granted any more")
 
 
@@ -58,10 +51,7 @@ def remove_grant(account_id: str, provider: str, object_id: str) -> None:
 @json_option
 def list_grants(account_id: str, as_json: bool) -> None:
     """What an account may use with your keys besides what was made for it here."""
-    with (
-        closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database,
-        database.begin() as connection,
-    ):
+    with reading() as connection:
         found = [shown.grant(one) for one in grants.of_account(connection, account_id=account_id)]
     if as_json:
         lines(found)

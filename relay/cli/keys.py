@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import datetime
 from typing import Literal
 
 import click
 
+from relay.cli.changing import provisioning
+from relay.cli.connecting import reading
 from relay.cli.endpoints import account_option
 from relay.cli.moments import Moment
 from relay.cli.output import json_option, lines, show, table
-from relay.connections import postgres_engine
-from relay.provisioning import Provisioning
-from relay.settings import Settings
 from relay.store import accounts, shown
-from relay.store.database import Database
-
-
-def _provisioning() -> Provisioning:
-    return Provisioning.connect(Settings.from_environ())
 
 
 @click.group()
@@ -50,7 +43,7 @@ def create_key(
     as_json: bool,
 ) -> None:
     """Create an API key. It is shown this once."""
-    made = _provisioning().create_key(
+    made = provisioning().create_key(
         account_id=account_id, name=name, can_write=permissions == "write", expires_at=expires_at
     )
     show(
@@ -71,10 +64,7 @@ def create_key(
 @json_option
 def list_keys(account_id: str, as_json: bool) -> None:
     """API keys of an account, oldest first, revoked ones too; never the keys themselves."""
-    with (
-        closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database,
-        database.begin() as connection,
-    ):
+    with reading() as connection:
         accounts.get(connection, account_id)
         found = [shown.api_key(one) for one in accounts.keys(connection, account_id=account_id)]
     if as_json:
@@ -90,5 +80,5 @@ def list_keys(account_id: str, as_json: bool) -> None:
 @click.argument("key_id")
 def revoke_key(account_id: str, key_id: str) -> None:
     """Make an API key worthless from now on, also the last one of its account."""
-    _provisioning().revoke_key(account_id=account_id, key_id=key_id, spare_last=False)
+    provisioning().revoke_key(account_id=account_id, key_id=key_id, spare_last=False)
     click.echo(f"{key_id} is revoked")

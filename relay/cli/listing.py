@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 import click
 from sqlalchemy import Connection
 
+from relay.cli.connecting import reading
 from relay.cli.numbers import ROW_NUMBER
 from relay.cli.output import json_option, lines, table
-from relay.connections import postgres_engine
-from relay.settings import Settings
 from relay.store import accounts
 from relay.store import charges as charge_rows
 from relay.store import deliveries as delivery_rows
 from relay.store import sessions as session_rows
-from relay.store.database import Database
 
 account_filter = click.option("--account", "account_id", metavar="ID", help="Only this account (default: all).")
 limit_option = click.option(
@@ -26,10 +23,7 @@ limit_option = click.option(
 
 
 def _read(account_id: str | None, query: Callable[[Connection], list[Any]]) -> list[Any]:
-    with (
-        closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database,
-        database.begin() as connection,
-    ):
+    with reading() as connection:
         accounts.check(connection, account_id)
         return query(connection)
 

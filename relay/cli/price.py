@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -13,14 +12,12 @@ from billing import card_fields, previews
 from billing.assessment import card_for, card_of
 from billing.rates import RateCard
 from relay.cli.card_options import card_of_options, card_options
+from relay.cli.connecting import reading
 from relay.cli.moments import Moment
 from relay.cli.numbers import ROW_NUMBER
 from relay.cli.output import json_option, show
-from relay.connections import postgres_engine
 from relay.errors import NotFound
-from relay.settings import Settings
 from relay.store import accounts, rate_cards
-from relay.store.database import Database
 from relay.store.terms import Terms, of_templates
 
 _PER_MINUTE = "0.10"
@@ -90,10 +87,7 @@ def price(
 
 
 def _in_force(wanted: Wanted) -> RateCard:
-    with (
-        closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database,
-        database.begin() as connection,
-    ):
+    with reading() as connection:
         accounts.get(connection, wanted.account_id)
         cards = rate_cards.of_accounts(connection, {wanted.account_id})[wanted.account_id]
         terms = Terms(tag=wanted.tag)

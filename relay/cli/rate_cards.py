@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import datetime
 from typing import Any
 
 import click
 
 from relay.cli.card_options import card_of_options, card_options
+from relay.cli.changing import provisioning
+from relay.cli.connecting import reading
 from relay.cli.endpoints import account_option
 from relay.cli.moments import Moment, shown_moment
 from relay.cli.numbers import ROW_NUMBER
 from relay.cli.output import json_option, lines, show, table, words
-from relay.connections import postgres_engine
-from relay.provisioning import Provisioning
-from relay.settings import Settings
 from relay.store import accounts, rate_cards, shown
-from relay.store.database import Database
 from relay.store.rate_cards import RateCardRow
 
 # What is shown of a card only where it says something: by default it says nothing of these.
 _EXTRAS = ("connectFee", "freeSeconds", "minCharge", "maxCharge", "decimals", "rounding", "components", "markup",
            "monthPrice", "offered", "templateId", "tag")  # fmt: skip
 _SILENT = {"connectFee": "0.00", "freeSeconds": 0, "decimals": 6, "rounding": "half_up", "offered": False}
-
-
-def _provisioning() -> Provisioning:
-    return Provisioning.connect(Settings.from_environ())
 
 
 @click.group("rate-card")
@@ -63,7 +56,7 @@ def create_rate_card(
     **said: Any,
 ) -> None:
     """Add a rate card. Cards never change; a new price is a new card."""
-    made = _provisioning().create_rate_card(
+    made = provisioning().create_rate_card(
         account_id=account_id,
         effective_from=effective_from,
         offered=offered,
@@ -86,10 +79,7 @@ def create_rate_card(
 @json_option
 def list_rate_cards(account_id: str, as_json: bool) -> None:
     """An account's rate cards, in the order in which they were made."""
-    with (
-        closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database,
-        database.begin() as connection,
-    ):
+    with reading() as connection:
         accounts.get(connection, account_id)
         found = rate_cards.of_account(connection, account_id=account_id)
     if as_json:

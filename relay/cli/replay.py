@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import closing
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,17 +12,17 @@ import click
 import msgspec
 
 from relay.agents.clients import Clients
+from relay.cli.connecting import connected
 from relay.cli.listing import account_filter
 from relay.cli.moments import Past
 from relay.cli.output import json_option, table
-from relay.connections import postgres_engine, redis_client
+from relay.connections import redis_client
 from relay.outbox import Outbox
 from relay.refetch import Refetcher
 from relay.replay import DONE, Answer, Replayed, Selection, audited
 from relay.replay import replay as replay_selected
 from relay.sealing import KeyRing
 from relay.settings import Settings
-from relay.store.database import Database
 
 # Often enough to see that it goes on, seldom enough to be read.
 _PROGRESS_SECONDS: Final = 1.0
@@ -109,7 +108,7 @@ def replay(
         since=since,
     )
     settings = Settings.from_environ()
-    with closing(Database(postgres_engine(settings, pool_size=1))) as database, redis_client(settings) as client:
+    with connected(settings) as database, redis_client(settings) as client:
         outbox, ring = Outbox(client), KeyRing(settings.keys)
         refetcher = Refetcher(settings, database, outbox, ring, Clients(settings, database, ring))
         parts = replay_selected(

@@ -9,43 +9,15 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from relay.cli import endpoints as endpoint_commands
-from relay.cli import keys as key_commands
 from relay.cli import main
-from relay.directory import Mirror
-from relay.outbox import Outbox, keys
+from relay.outbox import keys
 from relay.provisioning import Provisioning
 from relay.queues import RELAY
-from relay.sealing import KeyRing
-from relay.settings import Settings
-from relay.store.database import Database
 from relay.store.endpoints import Endpoint
 
+pytestmark = pytest.mark.usefixtures("commands_provision")
+
 URL = "http://127.0.0.1:9/hook"
-
-
-@pytest.fixture
-def provisioning(
-    settings: Settings,
-    database: Database,
-    redis_client: redis.Redis,
-    switchhook_env: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Provisioning:
-    """Provisioning on the test's own connections; the commands use it too."""
-    for name, value in switchhook_env.items():
-        monkeypatch.setenv(name, value)
-    ring = KeyRing(settings.keys)
-    made = Provisioning(settings, database, ring, Mirror(redis_client, ring), Outbox(redis_client))
-    for module in (endpoint_commands, key_commands):
-        monkeypatch.setattr(module, "_provisioning", lambda: made)
-    return made
-
-
-@pytest.fixture
-def account_id(provisioning: Provisioning) -> str:
-    """An account."""
-    return provisioning.create_account(name="Acme").account.id
 
 
 @pytest.fixture

@@ -8,34 +8,18 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-import redis
 from click.testing import CliRunner, Result
 
 from relay.cli import main
-from relay.cli.billing import budgets
-from relay.directory import Mirror
-from relay.outbox import Outbox
-from relay.provisioning import Provisioning
-from relay.sealing import KeyRing
-from relay.settings import Settings
 from relay.store import accounts, rate_cards
 from relay.store.database import Database
 
+pytestmark = pytest.mark.usefixtures("commands_provision")
+
 
 @pytest.fixture
-def account_id(
-    settings: Settings,
-    database: Database,
-    redis_client: redis.Redis,
-    switchhook_env: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> str:
-    """An account, which the commands find."""
-    for name, value in switchhook_env.items():
-        monkeypatch.setenv(name, value)
-    ring = KeyRing(settings.keys)
-    theirs = Provisioning(settings, database, ring, Mirror(redis_client, ring), Outbox(redis_client))
-    monkeypatch.setattr(budgets, "_provisioning", lambda: theirs)
+def account_id(database: Database) -> str:
+    """An account with a price, and so a currency."""
     with database.begin() as connection:
         made = accounts.create(connection, name="Acme").id
         rate_cards.add(connection, made, per_minute=Decimal(1))

@@ -6,35 +6,13 @@ import json
 from typing import Any
 
 import pytest
-import redis
 from click.testing import CliRunner, Result
 from sqlalchemy import text
 
 from relay.cli import main
-from relay.cli.billing import export as export_commands
-from relay.directory import Mirror
-from relay.outbox import Outbox
-from relay.provisioning import Provisioning
-from relay.sealing import KeyRing
-from relay.settings import Settings
 from relay.store.database import Database
 
-
-@pytest.fixture
-def account_id(
-    settings: Settings,
-    database: Database,
-    redis_client: redis.Redis,
-    switchhook_env: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> str:
-    """An account, which the commands find."""
-    for name, value in switchhook_env.items():
-        monkeypatch.setenv(name, value)
-    ring = KeyRing(settings.keys)
-    made = Provisioning(settings, database, ring, Mirror(redis_client, ring), Outbox(redis_client))
-    monkeypatch.setattr(export_commands, "_provisioning", lambda: made)
-    return made.create_account(name="Acme").account.id
+pytestmark = pytest.mark.usefixtures("commands_provision")
 
 
 def run(command: str, *words: str) -> Result:

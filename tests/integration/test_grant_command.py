@@ -5,34 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
-import redis
 from click.testing import CliRunner, Result
 
-from relay.cli import grants as grant_commands
 from relay.cli import main
-from relay.directory import Mirror
-from relay.outbox import Outbox
-from relay.provisioning import Provisioning
-from relay.sealing import KeyRing
-from relay.settings import Settings
-from relay.store.database import Database
 
-
-@pytest.fixture
-def account_id(
-    settings: Settings,
-    database: Database,
-    redis_client: redis.Redis,
-    switchhook_env: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> str:
-    """An account, which the commands find."""
-    for name, value in switchhook_env.items():
-        monkeypatch.setenv(name, value)
-    ring = KeyRing(settings.keys)
-    made = Provisioning(settings, database, ring, Mirror(redis_client, ring), Outbox(redis_client))
-    monkeypatch.setattr(grant_commands, "_provisioning", lambda: made)
-    return made.create_account(name="Acme").account.id
+pytestmark = pytest.mark.usefixtures("commands_provision")
 
 
 def run(account_id: str, command: str, *words: str) -> Result:

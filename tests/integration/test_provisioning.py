@@ -17,13 +17,6 @@ from relay.store import accounts, endpoints
 from relay.store.database import Database
 
 
-@pytest.fixture
-def provisioning(settings: Settings, database: Database, redis_client: redis.Redis) -> Provisioning:
-    """Provisioning on the test's own servers."""
-    ring = KeyRing(settings.keys)
-    return Provisioning(settings, database, ring, Mirror(redis_client, ring), Outbox(redis_client))
-
-
 def test_what_was_made_is_shown_even_while_redis_is_away(
     settings: Settings, database: Database, scratch: Scratch
 ) -> None:

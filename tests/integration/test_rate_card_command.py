@@ -9,42 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 from click.testing import CliRunner, Result
 
 from relay.cli import main
-from relay.cli import rate_cards as commands
-from relay.directory import Mirror
-from relay.outbox import Outbox
 from relay.provisioning import Provisioning
-from relay.sealing import KeyRing
-from relay.settings import Settings
-from relay.store.database import Database
+
+pytestmark = pytest.mark.usefixtures("commands_provision")
 
 INCLUDED = '{"model":"included","minutes":"500","unitPrice":"0.08"}'
-
-
-@pytest.fixture
-def provisioning(
-    settings: Settings,
-    database: Database,
-    redis_client: redis.Redis,
-    switchhook_env: dict[str, str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Provisioning:
-    """What the commands change things with."""
-    for name, value in switchhook_env.items():
-        monkeypatch.setenv(name, value)
-    ring = KeyRing(settings.keys)
-    made = Provisioning(settings, database, ring, Mirror(redis_client, ring), Outbox(redis_client))
-    monkeypatch.setattr(commands, "_provisioning", lambda: made)
-    return made
-
-
-@pytest.fixture
-def account_id(provisioning: Provisioning) -> str:
-    """An account without a price."""
-    return provisioning.create_account(name="Acme").account.id
 
 
 @pytest.fixture

@@ -6,33 +6,20 @@ import pytest
 import redis
 from click.testing import CliRunner, Result
 
-from relay.cli import configuration, main
+from relay.cli import main
 from relay.directory import Directory, Mirror
-from relay.outbox import Outbox
 from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import workspace_webhooks
 from relay.store.database import Database
 
+pytestmark = pytest.mark.usefixtures("commands_provision")
+
 
 @pytest.fixture
 def ring(settings: Settings) -> KeyRing:
     return KeyRing(settings.keys)
-
-
-@pytest.fixture
-def provisioning(
-    settings: Settings,
-    database: Database,
-    ring: KeyRing,
-    redis_client: redis.Redis,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Provisioning:
-    """Provisioning on the test's own connections; the command uses it too."""
-    provisioning = Provisioning(settings, database, ring, Mirror(redis_client, ring), Outbox(redis_client))
-    monkeypatch.setattr(configuration, "_provisioning", lambda: provisioning)
-    return provisioning
 
 
 def set_secrets(account_id: str, source_id: str, *secrets: str) -> Result:

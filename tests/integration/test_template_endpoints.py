@@ -5,12 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-import redis
 from sqlalchemy import update
 
-from relay.directory import Mirror
 from relay.errors import NotFound
-from relay.outbox import Outbox
 from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import Settings
@@ -24,17 +21,9 @@ URL = "http://127.0.0.1:9/"
 
 
 @pytest.fixture
-def provisioning(settings: Settings, database: Database, redis_client: redis.Redis) -> Provisioning:
-    """Over servers of the test's own."""
-    ring = KeyRing(settings.keys)
-    made = Provisioning(settings, database, ring, Mirror(redis_client, ring), Outbox(redis_client))
-    return made.acting_as("upkeep")
-
-
-@pytest.fixture
-def account_id(provisioning: Provisioning) -> str:
-    """An account."""
-    return provisioning.create_account(name="Acme").account.id
+def provisioning(provisioning: Provisioning) -> Provisioning:
+    """In the name of upkeep."""
+    return provisioning.acting_as("upkeep")
 
 
 def a_template(provisioning: Provisioning, account_id: str) -> tuple[int, str]:

@@ -15,12 +15,12 @@ from relay.store import accounts
 from relay.store.database import Database
 from tests.integration.api.used import called, priced
 
+pytestmark = pytest.mark.usefixtures("commands_connect")
+
 
 @pytest.fixture
-def account_id(database: Database, switchhook_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> str:
+def account_id(database: Database) -> str:
     """An account with two calls on one day of Kathmandu, and one on the next."""
-    for name, value in switchhook_env.items():
-        monkeypatch.setenv(name, value)
     with database.begin() as connection:
         made = accounts.create(connection, name="Acme").id
     priced(database, made)

@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from relay.cli import endpoints, main
+from relay.cli import main
 from relay.provisioning import Provisioning
 from relay.settings import Settings
+
+REQUIRED = {"DATABASE_URL": "postgres://user@host/db", "REDIS_URL": "redis://host", "SWITCHHOOK_KEYS": "k" * 32}
 
 
 class Nowhere(Provisioning):
@@ -28,8 +30,11 @@ class Nowhere(Provisioning):
 
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch) -> Nowhere:
+    """What the command makes its endpoint with."""
     made = Nowhere()
-    monkeypatch.setattr(endpoints, "_provisioning", lambda: made)
+    for name, value in REQUIRED.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(Provisioning, "connect", lambda _settings: made)
     return made
 
 

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 from msgspec import UNSET
-from sqlalchemy import Connection
 
 from billing.budgets import USUAL_THRESHOLDS, money, percent, standings
 from billing.periods import month_of
+from relay.cli.changing import provisioning
+from relay.cli.connecting import reading
 from relay.cli.endpoints import account_option
 from relay.cli.output import json_option, lines, show, table
-from relay.connections import postgres_engine
 from relay.errors import NotFound
-from relay.provisioning import Provisioning
-from relay.settings import Settings
 from relay.store import accounts, budgets, shown
 from relay.store.budgets import Standing
-from relay.store.database import Database
-
-
-def _provisioning() -> Provisioning:
-    return Provisioning.connect(Settings.from_environ())
 
 
 @click.group("budget")
@@ -61,13 +52,13 @@ def set_budget(
     as_json: bool,
 ) -> None:
     """Make a budget, or change what is given of the one that there is."""
-    with _reading() as connection:
+    with reading() as connection:
         currency = accounts.get(connection, account_id).currency
         known = budgets.find(connection, account_id=account_id, tag=tag)
     if known is None:
         if amount is None:
             raise click.UsageError("a new budget needs --amount")
-        made = _provisioning().create_budget(
+        made = provisioning().create_budget(
             account_id=account_id,
             amount=amount,
             tag=tag,
@@ -75,7 +66,7 @@ def set_budget(
             hard_limit=bool(hard_limit),
         )
     else:
-        made = _provisioning().update_budget(
+        made = provisioning().update_budget(
             account_id=account_id,
             budget_id=known.id,
             amount=UNSET if amount is None else amount,
@@ -93,7 +84,7 @@ def set_budget(
 @json_option
 def list_budgets(account_id: str, as_json: bool) -> None:
     """Budgets of an account, and how each stands in this month (UTC)."""
-    with _reading() as connection:
+    with reading() as connection:
         accounts.get(connection, account_id)
         found = [_row(one) for one in standings(connection, [account_id], month_of(datetime.now(UTC)))]
     if as_json:
@@ -111,22 +102,15 @@ def list_budgets(account_id: str, as_json: bool) -> None:
 @json_option
 def remove_budget(account_id: str, tag: str | None, as_json: bool) -> None:
     """Take a budget away: nothing more is told of it, and it limits nothing."""
-    with _reading() as connection:
+    with reading() as connection:
         known = budgets.find(connection, account_id=account_id, tag=tag)
     if known is None:
         raise NotFound("this account has no such budget")
-    _provisioning().delete_budget(account_id=account_id, budget_id=known.id)
+    provisioning().delete_budget(account_id=account_id, budget_id=known.id)
     if as_json:
         show({"id": known.id, "removed": True}, as_json=True, title="")
     else:
         click.echo(f"{known.id} is removed")
-
-
-@contextmanager
-def _reading() -> Iterator[Connection]:
-    settings = Settings.from_environ()
-    with closing(Database(postgres_engine(settings, pool_size=1))) as database, database.begin() as connection:
-        yield connection
 
 
 def _row(one: Standing) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -12,10 +11,8 @@ import msgspec
 
 from billing import inspection
 from billing.inspection import Report
+from relay.cli.connecting import connected
 from relay.cli.output import json_option, table
-from relay.connections import postgres_engine
-from relay.settings import Settings
-from relay.store.database import Database
 
 _PROGRESS_SECONDS: Final = 1.0
 
@@ -29,7 +26,7 @@ def check(*, full: bool, as_json: bool) -> None:
     Only reads. A worker does the same every hour for what changed lately, and once a day for everything.
     """
     told = _Progress()
-    with closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database:
+    with connected() as database:
         if full:
             report = inspection.everything(database, on_page=told)
         else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import closing as ended
 from datetime import date, datetime
 from typing import Any, Final
 
@@ -17,11 +16,10 @@ from billing.statements import closing, credit_notes, period_rows, verifying
 from billing.statements.closing import Closed
 from billing.statements.verifying import Difference
 from relay.cli.billing.months import MONTH
+from relay.cli.connecting import connected, reading
 from relay.cli.listing import account_filter
 from relay.cli.output import json_option, show, table
-from relay.connections import postgres_engine
 from relay.errors import NotFound, SwitchhookError
-from relay.settings import Settings
 from relay.store import accounts, server
 from relay.store.database import Database
 
@@ -40,7 +38,7 @@ def close(*, month: date, account_id: str | None, early: bool, dry_run: bool, as
     Each statement gets its number, is frozen and is hashed; what comes later counts in the next one. Workers do this by
     themselves 72 hours after a month's end. If this is interrupted, run it again.
     """
-    with ended(_database()) as database:
+    with connected() as database:
         with database.begin() as connection:
             # Closing cannot be undone: Postgres' clock says which months are over, whatever this host's does.
             now = server.now(connection)
@@ -80,7 +78,7 @@ def credit_note(
     *, account_id: str, month: date, amount: str, reason: str, actor: str, approver: str, as_json: bool
 ) -> None:
     """Give back a part of a closed statement; it is taken off the first month that is open."""
-    with ended(_database()) as database:
+    with connected() as database:
         note = credit_notes.issue(
             database, account_id, month, amount=amount, reason=reason, actor=actor, approver=approver
         )
@@ -98,7 +96,7 @@ def verify(*, month: date, account_id: str | None, as_json: bool) -> None:
     credit notes computed again, and the text and its digest with them. Only reads.
     """
     found: list[Difference] = []
-    with ended(_database()) as database, database.begin() as connection:
+    with reading() as connection:
         accounts.check(connection, account_id)
         listed = verifying.months(connection, month, account_id=account_id)
         if account_id is not None and not listed:
@@ -196,7 +194,3 @@ def _shown(one: Closed, unrated: Counter[tuple[str, date]]) -> dict[str, Any]:
         "sha256": one.sha256,
         "unrated": unrated[one.account_id, one.month],
     }
-
-
-def _database() -> Database:
-    return Database(postgres_engine(Settings.from_environ(), pool_size=1))

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
 import click
-from sqlalchemy import Connection
 
+from relay.cli.changing import provisioning
+from relay.cli.connecting import reading
 from relay.cli.endpoints import account_option
 from relay.cli.moments import Past
 from relay.cli.output import json_option, lines, show, table
-from relay.connections import postgres_engine
-from relay.provisioning import Provisioning
 from relay.settings import ExportAccess, Settings
 from relay.store import exports, shown
-from relay.store.database import Database
 from relay.store.exports import DESTINATIONS, Backlog, Dead
 
 _some_account = click.option("--account", "account_id", metavar="ID", help="Of this account alone.")
@@ -26,19 +23,6 @@ _some_account = click.option("--account", "account_id", metavar="ID", help="Of t
 def _destination_option(*, required: bool) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     told = "The billing system." if required else "For this billing system alone."
     return click.option("--destination", type=click.Choice(DESTINATIONS), required=required, help=told)
-
-
-def _provisioning() -> Provisioning:
-    return Provisioning.connect(Settings.from_environ())
-
-
-@contextmanager
-def _connected() -> Iterator[Connection]:
-    with (
-        closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database,
-        database.begin() as connection,
-    ):
-        yield connection
 
 
 @click.group()
@@ -53,7 +37,7 @@ def export() -> None:
 @json_option
 def set_export(*, account_id: str, destination: str, customer: str, as_json: bool) -> None:
     """Send an account's charges to a billing system from now on."""
-    made = _provisioning().put_export(account_id=account_id, destination=destination, customer=customer)
+    made = provisioning().put_export(account_id=account_id, destination=destination, customer=customer)
     access: ExportAccess = getattr(Settings.from_environ(), destination)
     hint = f"here {destination} is not configured: charges wait until a worker has its settings"
     show(shown.export(made), as_json=as_json, title="set", hint="" if access.is_configured else hint)
@@ -64,7 +48,7 @@ def set_export(*, account_id: str, destination: str, customer: str, as_json: boo
 @_destination_option(required=True)
 def remove_export(*, account_id: str, destination: str) -> None:
     """Send no more of an account's charges there, nor what is still waiting."""
-    left = _provisioning().remove_export(account_id=account_id, destination=destination)
+    left = provisioning().remove_export(account_id=account_id, destination=destination)
     click.echo(f"nothing more goes to {destination}; rows that were still waiting: {left}")
 
 
@@ -73,7 +57,7 @@ def remove_export(*, account_id: str, destination: str) -> None:
 @json_option
 def list_exports(*, account_id: str | None, as_json: bool) -> None:
     """What accounts are called at which billing system."""
-    with _connected() as connection:
+    with reading() as connection:
         named = exports.customers(connection, account_id=account_id)
     found = [{"accountId": one.account_id} | shown.export(one) for one in named]
     if as_json:
@@ -89,7 +73,7 @@ def list_exports(*, account_id: str | None, as_json: bool) -> None:
 @json_option
 def show_status(*, account_id: str | None, as_json: bool) -> None:
     """What waits for each billing system, since when, and what nobody tries any more."""
-    with _connected() as connection:
+    with reading() as connection:
         found = exports.backlogs(connection, account_id=account_id)
         codes = exports.dead_codes(connection, account_id=account_id)
     rows = [_status(one, codes.get(one.destination, {})) for one in found]
@@ -133,7 +117,7 @@ def retry_exports(*, account_id: str | None, destination: str | None, code: str 
     Rows with the code unknown_outcome only where --code names it: the destination may have them, and has forgotten
     their identifiers by now.
     """
-    changed = _provisioning().retry_exports(account_id=account_id, destination=destination, code=code)
+    changed = provisioning().retry_exports(account_id=account_id, destination=destination, code=code)
     _show_changed(changed, as_json=as_json, none="there was nothing to try again")
 
 
@@ -144,7 +128,7 @@ def drop_exports(*, account_id: str | None, destination: str | None, code: str |
 
     Rows with the code unknown_outcome only where --code names it.
     """
-    changed = _provisioning().drop_exports(account_id=account_id, destination=destination, code=code)
+    changed = provisioning().drop_exports(account_id=account_id, destination=destination, code=code)
     _show_changed(changed, as_json=as_json, none="there was nothing to drop")
 
 
@@ -172,5 +156,5 @@ def backfill(*, account_id: str, destination: str, since: datetime, as_json: boo
 
     Stripe takes nothing that is older than 35 days.
     """
-    queued = _provisioning().backfill_export(account_id=account_id, destination=destination, since=since)
+    queued = provisioning().backfill_export(account_id=account_id, destination=destination, since=since)
     show({"destination": destination, "queued": queued}, as_json=as_json, title="queued")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -13,16 +12,16 @@ import click
 import msgspec
 
 from relay.cli.billing.reconciliation import reconcile
+from relay.cli.connecting import connected
 from relay.cli.listing import account_filter
 from relay.cli.moments import Past, shown_moment
 from relay.cli.output import json_option, table
-from relay.connections import postgres_engine, redis_client
+from relay.connections import redis_client
 from relay.directory import Mirror
 from relay.outbox import charged
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import accounts
-from relay.store.database import Database
 from workers.recharge import Answer, Prepared, Recharged
 from workers.recharge import prepare as prepare_restored
 from workers.recharge import recharge as recharge_since
@@ -85,7 +84,7 @@ def recharge(
         raise click.UsageError("--dry-run cannot say what the providers would add; leave out --providers")
     click.echo(f"since {shown_moment(since)}", err=True)
     settings = Settings.from_environ()
-    with closing(Database(postgres_engine(settings, pool_size=1))) as database, redis_client(settings) as client:
+    with connected(settings) as database, redis_client(settings) as client:
         prepared = None
         if not dry_run:
             mirror = Mirror(client, KeyRing(settings.keys))

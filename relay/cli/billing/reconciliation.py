@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from datetime import date, datetime
 from typing import Any, Final
 
 import click
 import msgspec
 
+from relay.cli.connecting import connected, reading
 from relay.cli.listing import account_filter
 from relay.cli.moments import Past, shown_moment
 from relay.cli.output import json_option, lines, table
-from relay.connections import postgres_engine, redis_client
+from relay.connections import redis_client
 from relay.reconciliation import Outcome, Reconciler, Report
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store import accounts, reconciliations, shown
-from relay.store.database import Database
 from relay.store.reconciliations import Reconciliation
 
 # Often enough to see that it goes on, seldom enough to be read.
@@ -67,7 +66,7 @@ def reconcile(*, provider: str | None, since: datetime | None, as_json: bool) ->
     if since is not None:
         click.echo(f"since {shown_moment(since)}", err=True)
     settings = Settings.from_environ()
-    with closing(Database(postgres_engine(settings, pool_size=2))) as database, redis_client(settings) as client:
+    with connected(settings, pool_size=2) as database, redis_client(settings) as client:
         reconciler = Reconciler(settings, database, KeyRing(settings.keys), client)
         report = reconciler.run(provider=provider, since=since, on_progress=_telling())
     if as_json:
@@ -88,8 +87,7 @@ def differences(*, account_id: str | None, since: date | None, until: date | Non
     """Show what each day had here and at the providers: calls, seconds, cost and margin, newest first."""
     if since is not None and until is not None and until <= since:
         raise click.UsageError("--to must be after --from")
-    settings = Settings.from_environ()
-    with closing(Database(postgres_engine(settings, pool_size=1))) as database, database.begin() as connection:
+    with reading() as connection:
         accounts.check(connection, account_id)
         rows = reconciliations.page(connection, account_id=account_id, since=since, until=until)
     if as_json:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import time
-from contextlib import closing
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -18,11 +17,10 @@ from billing.rerating import Change, Difference, Selection, Totals
 from billing.statements import period_rows
 from billing.statements.consequences import PriceDifference, price_differences
 from relay.cli.billing.naming import NOBODY, by_option
+from relay.cli.connecting import connected
 from relay.cli.moments import Moment, shown_moment
 from relay.cli.numbers import ROW_NUMBER
 from relay.cli.output import json_option, table
-from relay.connections import postgres_engine
-from relay.settings import Settings
 from relay.store.database import Database
 
 _PROGRESS_SECONDS: Final = 1.0
@@ -86,7 +84,7 @@ def rerate(
     change = Change(card_id=card_id, waive=waive, charge_waived=charge_waived)
     rerating.check(change)
     selection = Selection(account_id=account_id, begin=begin, end=end, template_id=template_id, tag=tag)
-    with closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database:
+    with connected() as database:
         expected, first = _surveyed(database, selection, change, most=show)
         with database.begin() as connection:
             period_rows.take_time(connection)

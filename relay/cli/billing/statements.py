@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import UTC, date, datetime
 
 import click
@@ -15,12 +14,10 @@ from billing.statements import table as statement_table
 from relay.api import statement_page
 from relay.cli.billing import statement_rows
 from relay.cli.billing.months import MONTH
+from relay.cli.connecting import reading
 from relay.cli.listing import account_filter
 from relay.cli.output import json_option, table
-from relay.connections import postgres_engine
-from relay.settings import Settings
 from relay.store import accounts, rate_cards
-from relay.store.database import Database
 
 
 @click.command("statements")
@@ -35,7 +32,7 @@ def list_statements(*, account_id: str | None, month: date | None, limit: int, a
     """
     now = datetime.now(UTC)
     found: list[Statement] = []
-    with closing(_database()) as database, database.begin() as connection:
+    with reading() as connection:
         for one in [account_id] if account_id else [account.id for account in accounts.every(connection)]:
             if month is None:
                 found += statements.listed(connection, one, now=now, limit=limit)
@@ -64,7 +61,7 @@ def show_statement(
     """One statement: by its number (S-2026-000001), or by --account and --month, also before it is closed."""
     if as_json and form:
         raise click.UsageError("give one of --json, --csv and --html")
-    with closing(_database()) as database, database.begin() as connection:
+    with reading() as connection:
         found = _found(connection, number, account_id, month)
         cards = rate_cards.of_account(connection, account_id=found.account_id)
     if form == "csv":
@@ -96,7 +93,3 @@ def _show(found: Statement) -> None:
         click.echo(f"Not charged: {one['sessions']} call(s), {one['reason']}")
     if found.sha256:
         click.echo(f"SHA-256 {found.sha256}")
-
-
-def _database() -> Database:
-    return Database(postgres_engine(Settings.from_environ(), pool_size=1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
 from datetime import datetime
 from typing import Final
 
@@ -13,14 +12,12 @@ import msgspec
 from billing import unrated as unrated_sessions
 from billing.unrated import Count
 from relay.cli.billing.naming import NOBODY, by_option
+from relay.cli.connecting import connected, reading
 from relay.cli.listing import account_filter
 from relay.cli.moments import Past, shown_moment
 from relay.cli.numbers import ROW_NUMBER
 from relay.cli.output import json_option, lines, show, table
-from relay.connections import postgres_engine
-from relay.settings import Settings
 from relay.store import accounts, sessions
-from relay.store.database import Database
 from relay.store.sessions import Session
 from relay.store.shown import moment
 
@@ -50,7 +47,7 @@ _LISTED: Final = ("sessionId", "accountId", "provider", "conversationId", "reaso
 @json_option
 def unrated(*, account_id: str | None, each: bool, limit: int, as_json: bool) -> None:
     """Which calls could not be charged, by reason, and what to do."""
-    with closing(_database()) as database, database.begin() as connection:
+    with reading() as connection:
         accounts.check(connection, account_id)
         counted = unrated_sessions.counts(connection, account_id=account_id)
         found = sessions.page(connection, account_id=account_id, unrated=True, limit=limit) if each else []
@@ -116,7 +113,7 @@ def rate_unrated(
     in the audit trail and on the row of the ledger. A later word of the provider itself still corrects it.
     """
     stated = (account_id, session_id, seconds, reason)
-    with closing(_database()) as database:
+    with connected() as database:
         if account_id and session_id and seconds is not None and reason is not None:
             bill = unrated_sessions.state_duration(
                 database,
@@ -145,7 +142,3 @@ def rate_unrated(
     else:
         begun = "" if since is None else f" and that began at {shown_moment(since)} or later"
         click.echo(f"Charged {done.rated} of {done.seen} calls whose card or cost was missing{begun}.")
-
-
-def _database() -> Database:
-    return Database(postgres_engine(Settings.from_environ(), pool_size=1))

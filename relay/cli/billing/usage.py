@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from datetime import UTC, datetime
 from typing import Any, Final, get_args
 
@@ -12,11 +11,9 @@ import msgspec
 from billing import reports
 from billing.reports import Dimension, Group, Usage, focus, ranges, shown
 from billing.reports.ranges import Range
+from relay.cli.connecting import reading
 from relay.cli.output import json_option, table
-from relay.connections import postgres_engine
-from relay.settings import Settings
 from relay.store import accounts
-from relay.store.database import Database
 
 _DIMENSIONS: Final = tuple(name for name in get_args(Dimension) if name != "model")
 _MOMENT: Final = "A date, which is its day in the time zone, or ISO 8601 with an offset"
@@ -66,10 +63,7 @@ def usage(
     if as_csv and as_json:
         raise click.UsageError("give --csv or --json, not both")
     within = ranges.read(begins, ends, tz, now=datetime.now(UTC))
-    with (
-        closing(Database(postgres_engine(Settings.from_environ(), pool_size=1))) as database,
-        database.begin() as connection,
-    ):
+    with reading() as connection:
         accounts.get(connection, account_id)
         found = reports.usage(connection, account_id=account_id, within=within, by=by)
     if as_csv:

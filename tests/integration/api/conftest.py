@@ -22,7 +22,7 @@ from relay.connections import postgres_engine
 from relay.connections import redis_client as connect_redis
 from relay.delivery.guard import resolve_checked
 from relay.demo.embedded import EmbeddedPostgres, EmbeddedRedis
-from relay.directory import Mirror
+from relay.directory import Directory, Mirror
 from relay.providers.rest.client import Rest
 from relay.provisioning import changes
 from relay.sealing import KeyRing
@@ -31,6 +31,8 @@ from relay.store import accounts
 from relay.store.database import Database
 from relay.web import close, create_app
 from tests.fakes.elevenlabs import FakeElevenLabs
+from tests.receiver import Receiver, receiving
+from workers.deliver import DeliveryThread
 
 OPERATOR_KEY = "op_" + "k" * 40
 
@@ -193,6 +195,25 @@ def api(api_app: Flask, api_settings: Settings, api_database: Database, api_redi
     mirror = Mirror(api_redis, KeyRing(api_settings.keys))
     account, other = (_customer(api_database, mirror, name) for name in ("Ours", "Another"))
     return Api(api_app.test_client(), api_database, api_redis, api_settings, account, other)
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    """A customer's server."""
+    with receiving() as made:
+        yield made
+
+
+@pytest.fixture
+def courier(api: Api) -> Iterator[DeliveryThread]:
+    """The relay lane of a worker."""
+    ring = KeyRing(api.settings.keys)
+    directory = Directory(Mirror(api.redis, ring), ring, api.database)
+    thread = DeliveryThread(api.settings, ring, directory, on_settled=lambda: None, on_more=lambda: None)
+    thread.start()
+    yield thread
+    thread.stop()
+    thread.join()
 
 
 def _customer(database: Database, mirror: Mirror, name: str) -> Customer:

@@ -29,9 +29,8 @@ from tests.fakes.agora import FakeAgora
 from tests.fakes.elevenlabs import KEY, FakeElevenLabs
 from tests.fakes.retell import FakeRetell
 from tests.integration.api.conftest import Api
-from tests.receiver import Post, Receiver, receiving
+from tests.receiver import Post, Receiver
 from tests.waiting import eventually
-from workers.deliver import DeliveryThread
 from workers.notices import tell_accounts
 from workers.record import RecordLane
 
@@ -356,25 +355,6 @@ def test_webhooks_are_taken_whatever_the_budgets_are(api: Api) -> None:
 
 
 # At operations endpoints
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """A customer's server."""
-    with receiving() as made:
-        yield made
-
-
-@pytest.fixture
-def courier(api: Api) -> Iterator[DeliveryThread]:
-    """The relay lane of a worker."""
-    ring = KeyRing(api.settings.keys)
-    directory = Directory(Mirror(api.redis, ring), ring, api.database)
-    thread = DeliveryThread(api.settings, ring, directory, on_settled=lambda: None, on_more=lambda: None)
-    thread.start()
-    yield thread
-    thread.stop()
-    thread.join()
 
 
 class DyingOutbox(Outbox):

@@ -5,14 +5,13 @@ from __future__ import annotations
 import base64
 import hmac
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import text
 
-from relay.directory import Directory, Mirror
+from relay.directory import Mirror
 from relay.outbox import Outbox
 from relay.outbox.outcomes import OutcomeReader
 from relay.queues import RELAY
@@ -20,7 +19,7 @@ from relay.sealing import KeyRing
 from relay.store import endpoints, sealed, templates
 from relay.store.sealed import Target
 from tests.integration.api.conftest import Api
-from tests.receiver import Post, Receiver, receiving
+from tests.receiver import Post, Receiver
 from tests.waiting import eventually
 from workers import expiry
 from workers.deliver import DeliveryThread
@@ -29,25 +28,6 @@ from workers.record import RecordLane
 PATH = "/api/v1/endpoints"
 URL = "http://127.0.0.1:9/hook"
 NEW = "whsec_" + base64.b64encode(b"n" * 32).decode()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    """A customer's server."""
-    with receiving() as made:
-        yield made
-
-
-@pytest.fixture
-def courier(api: Api) -> Iterator[DeliveryThread]:
-    """The relay lane of a worker."""
-    ring = KeyRing(api.settings.keys)
-    directory = Directory(Mirror(api.redis, ring), ring, api.database)
-    thread = DeliveryThread(api.settings, ring, directory, on_settled=lambda: None, on_more=lambda: None)
-    thread.start()
-    yield thread
-    thread.stop()
-    thread.join()
 
 
 def create(api: Api, url: str = URL, **body: Any) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from billing.exports.row import identifier
 from billing.ledger import charge
 from relay.calls import CallEvent, Ending, Facts, derived_session_id
 from relay.directory import Mirror
-from relay.outbox import Outbox
 from relay.provisioning import Provisioning
 from relay.sealing import KeyRing
 from relay.settings import ExportAccess, Settings
@@ -135,10 +134,8 @@ def write(
 
 
 @pytest.fixture
-def shop(settings: Settings, database: Database, redis_client: redis.Redis) -> Shop:
+def shop(database: Database, provisioning: Provisioning) -> Shop:
     """An account that nothing is sent of yet."""
-    ring = KeyRing(settings.keys)
-    provisioning = Provisioning(settings, database, ring, Mirror(redis_client, ring), Outbox(redis_client))
     return Shop(database, an_account(database), provisioning)
 
 
