@@ -77,23 +77,20 @@ class Authority(msgspec.Struct, frozen=True, order=True):
 class Posted(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a session's bill: by which event's word, and the rows of its newest charge, if one stands.
 
-    `last` is the number of the last charge row that there ever was; `began_at` the start by which it was rated, None if
-    no event told one.
+    `last` is the number of the last charge row that there ever was.
     """
 
     authority: Authority
     charge: tuple[Entry, ...]
     last: int = 0
-    began_at: datetime | None = None
 
 
 class Assessment(msgspec.Struct, frozen=True, kw_only=True):
     """What is to be written: ledger rows, and the session as it now stands.
 
-    `charge` None with a `reason` is a session that cannot be rated. `is_news` False means that what is there stays, but
-    for a `started_at` that was not known: the same word is to be rated by it. `rated_at` is the moment that chose the
-    card, and the day on which the session is counted. `is_mismatch`: the provider's duration and its end - start are
-    more than a second apart.
+    `charge` None with a `reason` is a session that cannot be rated; `is_news` False means that what is there stays.
+    `rated_at` is the moment that chose the card, and the day on which the session is counted. `is_mismatch`: the
+    provider's duration and its end - start are more than a second apart.
     """
 
     is_news: bool
@@ -123,8 +120,8 @@ def assess(
     `cards` are the account's; `terms` those of the session, whose own card comes before all others whenever it begins.
     `limit` is how long its call could last; `waived` why an operator charges nothing for it, whatever it lasted.
     `posted` is None when nothing was said of this session yet. `facts.call.ending` must be there. A recording that was
-    charged is never rated again. A start that cannot be is taken for none was told; where the word that counts tells
-    none, that of another which is worth as much is taken.
+    charged is never rated again. A start that cannot be is taken for none was told: then the call is rated by when its
+    end was told, also where a word that counts for less has a start, so that no order of events makes a difference.
     """
     if facts.call.ending is None:
         raise ValueError("only an event that ends a call can be assessed")
@@ -133,9 +130,7 @@ def assess(
     ending = _believed(facts.call.ending, facts.accepted_at_ms)
     started_at, ended_at = _moment(ending.started_at_ms), _moment(ending.ended_at_ms)
     occurred_at_ms = facts.call.occurred_at_ms if _may_be(facts.call.occurred_at_ms, facts.accepted_at_ms) else None
-    began_at = believed_start(ending, facts.accepted_at_ms)
-    known_at = None if posted is None or posted.authority.trust < facts.trust else posted.began_at
-    rated_at = began_at or known_at or _moment(occurred_at_ms) or at(facts.accepted_at_ms)
+    rated_at = believed_start(ending, facts.accepted_at_ms) or _moment(occurred_at_ms) or at(facts.accepted_at_ms)
     duration = billable_duration(ending, provider=facts.call.provider, max_seconds=_longest(limit, rated_at))
     card = card_for(cards, rated_at, terms)
     # What a customer's own program says that its provider asks is no base of a price.
@@ -150,8 +145,7 @@ def assess(
         accepted_at_ms=facts.accepted_at_ms,
     )
     if posted is not None and posted.authority >= authority:
-        is_lacking = posted.began_at is None and facts.trust >= posted.authority.trust
-        return Assessment(is_news=False, authority=posted.authority, started_at=began_at if is_lacking else None)
+        return Assessment(is_news=False, authority=posted.authority)
     told = Assessment(
         is_news=True,
         authority=authority,

@@ -7,8 +7,6 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Final, TypeVar
 
-from msgspec.structs import replace
-
 from billing.assessment import OWN_KEY, Assessment, Posted, at
 from billing.entries import Entry
 from billing.money import ZERO, parse_number
@@ -66,11 +64,6 @@ class Session:
     def terms(self) -> Terms:
         """What its price follows from besides its facts."""
         return Terms(self.template_id, self.pinned_card_id, self.tag, self.own_key)
-
-    @property
-    def began_at(self) -> datetime | None:
-        """The start by which it was rated; None if no event told one that can be believed."""
-        return self.started_at if self.started_at == self.rated_at else None
 
     @property
     def waiver(self) -> str | None:
@@ -169,12 +162,7 @@ class Bill:
             session.turn_count = _either(session.turn_count, ending.turns, is_news=is_news)
         # A test's event may have come under this conversation before; a call that is charged is none.
         session.livemode = True
-        if ending is None:
-            return
-        if not is_news:
-            if assessment.started_at is not None and self.posted is not None:
-                session.started_at = session.rated_at = assessment.started_at
-                self.posted = replace(self.posted, began_at=assessment.started_at)
+        if not is_news or ending is None:
             return
         session.status = ending.status
         session.failure_code = ending.code
@@ -219,9 +207,7 @@ class Bill:
             session.charge_lines = 0  # taken back, and nothing in its place
         self.entries += assessment.entries
         stands = newest or (() if assessment.entries or self.posted is None else self.posted.charge)
-        self.posted = Posted(
-            authority=assessment.authority, charge=stands, last=session.charge_sequence, began_at=session.began_at
-        )
+        self.posted = Posted(authority=assessment.authority, charge=stands, last=session.charge_sequence)
 
 
 def _kept(told: str | None) -> str | None:

@@ -20,7 +20,6 @@ from relay.store.terms import Offered, Terms
 _NOTHING: Final[Mapping[str, Terms]] = MappingProxyType({})
 _NONE: Final = Offered()
 _TEMPLATE_LEARNED: Final = "its template became known, and has other terms"
-_START_LEARNED: Final = "its start became known, and chooses another card or month"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ def charge(
         if bill.posted is None and facts.event_id in remembered:
             bill.session.have_terms(remembered[facts.event_id])
     offers = call_terms.offered(connection, pairs)
-    late = [(bill, _TEMPLATE_LEARNED) for bill in call_terms.learn_templates(pairs, offers)]
+    late = call_terms.learn_templates(pairs, offers)
     call_terms.know_agents(connection, pairs, offers, remembered)
     rated: list[Rated] = []
     for facts, bill in pairs:
@@ -68,11 +67,9 @@ def charge(
         )
         rated.append(Rated(facts, assessment, session))
         bill.take(facts, assessment)
-        if not assessment.is_news and assessment.started_at is not None:
-            late.append((bill, _START_LEARNED))
-    for bill, why in late:
+    for bill in late:
         if bill.posted is not None:
-            revision = revised(bill.session, bill.posted, cards[bill.session.account_id], why=why)
+            revision = revised(bill.session, bill.posted, cards[bill.session.account_id], why=_TEMPLATE_LEARNED)
             if revision.reason is None:
                 bill.rate(revision)
     touched = {id(bill): bill for _, bill in pairs}

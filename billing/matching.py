@@ -170,7 +170,7 @@ def _bill(rows: Sequence[RowMapping]) -> Bill:
         authority = Authority.of(
             rated=bool(charge), trust=trust, rank=session.terminal_rank or 0, accepted_at_ms=session.terminal_ms
         )
-        posted = Posted(authority=authority, charge=charge, last=session.charge_sequence, began_at=session.began_at)
+        posted = Posted(authority=authority, charge=charge, last=session.charge_sequence)
     return Bill(session, posted, session.counted(), is_new=False, entries=[])
 
 

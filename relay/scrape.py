@@ -94,6 +94,7 @@ class Scrape:
         metrics.record_agents_unsynced(system.unsynced_agents)
         for provider, (missing, unassigned, seconds) in system.reconciliations.items():
             metrics.record_reconciled(provider, missing=missing, unassigned=unassigned, difference_seconds=seconds)
+        metrics.forget_compared_days()
         for provider, day in system.compared.items():
             metrics.record_compared_day(
                 provider,

@@ -92,8 +92,11 @@ def scratch() -> Iterator[Scratch]:
 
 @pytest.fixture(scope="session")
 def embedded_redis(scratch: Scratch) -> EmbeddedRedis:
-    """The Redis of this run, as durable as the demo's."""
-    return start_redis(scratch)
+    """The Redis of this run, without fsync: what it holds may be lost with the machine, not with a process."""
+    server = start_redis(scratch)
+    with redis.Redis.from_url(server.url) as client:
+        client.config_set("appendfsync", "no")
+    return server
 
 
 @pytest.fixture(scope="session")

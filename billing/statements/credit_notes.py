@@ -6,6 +6,7 @@ people stand behind each: who wrote it, and who approved it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final
@@ -19,6 +20,7 @@ from billing.statements import CLOSED, settlement
 from billing.statements.body import CREDIT_NOTE
 from billing.statements.numbering import next_number
 from billing.statements.period_rows import PROVIDER
+from billing.statements.settlement import Adjustment
 from relay.errors import Conflict, NotFound
 from relay.store import accounts, audit, rate_cards
 from relay.store.database import Database
@@ -32,6 +34,12 @@ _CORRECTED: Final = text("""
     SELECT period, sum(amount) FROM ledger
     WHERE account_id = :account AND period > :month AND reference = :number AND line <> :credit_note
     GROUP BY period
+""")
+
+# Rows of later months that are about closed ones, credit notes among them.
+_SINCE: Final = text("""
+    SELECT COALESCE(sum(amount), 0) FROM ledger WHERE account_id = :account AND reference IS NOT NULL
+        AND period > (SELECT max(month) FROM statements WHERE account_id = :account AND status = :closed)
 """)
 
 
@@ -68,6 +76,8 @@ def issue(
     given = to_money(amount, field="amount")
     _check_words(reason, actor, approver)
     with database.begin() as connection:
+        # Alone, because what is left follows from all statements and credit notes of the account.
+        periods.alone(connection, account_id)
         closed_through = periods.share(connection, [account_id])
         statement = _locked(connection, account_id, month)
         _check_amount(given, statement.currency, left=left_of(connection, account_id, month))
@@ -117,17 +127,20 @@ def left_of(connection: Connection, account_id: str, month: date) -> Decimal:
     """How much of a closed statement's total may still be given back.
 
     That is its total, less its credit notes, and less what corrections take off it in each later statement. What they
-    add in another one is a part of that one's total, and given back of that.
+    add in another one is a part of that one's total, and given back of that. And never more than all closed statements
+    come to together, with what is taken off them since: a correction of a late call is of the month in which that
+    began, and its charge in the total of another.
     """
     this = (statements.c.account_id == account_id) & (statements.c.month == month)
     row = connection.execute(select(statements.c.total, statements.c.number).where(this)).one()
     given = select(func.coalesce(func.sum(credit_notes.c.amount), 0)).where(
         credit_notes.c.account_id == account_id, credit_notes.c.month == month
     )
-    corrected = _corrected(connection, account_id, month, number=row.number)
+    coming = _coming(connection, account_id)
+    corrected = _corrected(connection, account_id, month, number=row.number, coming=coming)
     taken_off = summed(one for one in corrected.values() if one < 0)
     left = ARITHMETIC.subtract(ARITHMETIC.add(row.total, taken_off), connection.execute(given).scalar_one())
-    return max(left, Decimal(0))
+    return max(min(left, _in_all(connection, account_id, coming=coming)), ZERO)
 
 
 def listed(
@@ -150,21 +163,34 @@ def listed(
     return [CreditNote(**row) for row in connection.execute(ordered).mappings()]
 
 
-def _corrected(connection: Connection, account_id: str, month: date, *, number: str) -> dict[date, Decimal]:
-    """What corrections of a statement come to in each later period, also with the price of its month.
-
-    That price the open period will settle, and counts in it already.
-    """
-    wanted = {"account": account_id, "month": month, "number": number, "credit_note": CREDIT_NOTE}
-    posted = {row.period: row.sum for row in connection.execute(_CORRECTED, wanted)}
+def _coming(connection: Connection, account_id: str) -> list[Adjustment]:
+    """What prices of closed months will be corrected by when the open one is closed: it counts there already."""
     account = accounts.get(connection, account_id)
     if account.closed_through is None:
-        return posted
+        return []
     period = periods.next_month(account.closed_through)
     cards = rate_cards.of_accounts(connection, [account_id])[account_id]
-    coming = settlement.settle(connection, account, period, cards=cards)
-    settled = summed(one.amount for one in coming if one.month == month)
-    return posted | {period: ARITHMETIC.add(posted.get(period, ZERO), settled)}
+    return [one for one in settlement.settle(connection, account, period, cards=cards) if one.month < period]
+
+
+def _corrected(
+    connection: Connection, account_id: str, month: date, *, number: str, coming: Sequence[Adjustment]
+) -> dict[date, Decimal]:
+    """What corrections of a statement come to in each later period."""
+    wanted = {"account": account_id, "month": month, "number": number, "credit_note": CREDIT_NOTE}
+    corrected = {row.period: row.sum for row in connection.execute(_CORRECTED, wanted)}
+    for one in coming:
+        if one.month == month:
+            corrected[one.period] = ARITHMETIC.add(corrected.get(one.period, ZERO), one.amount)
+    return corrected
+
+
+def _in_all(connection: Connection, account_id: str, *, coming: Sequence[Adjustment]) -> Decimal:
+    """What an account's closed statements come to, less what is taken off them by what is not closed yet."""
+    totals = select(func.coalesce(func.sum(statements.c.total), 0)).where(statements.c.account_id == account_id)
+    posted = connection.execute(_SINCE, {"account": account_id, "closed": CLOSED}).scalar_one()
+    since = summed((posted, *(one.amount for one in coming)))
+    return ARITHMETIC.add(connection.execute(totals).scalar_one(), min(since, ZERO))
 
 
 def _locked(connection: Connection, account_id: str, month: date) -> Any:

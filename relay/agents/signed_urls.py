@@ -38,8 +38,8 @@ class SignedUrlGiven(Conflict):
     def __init__(self, lasting: Lasting) -> None:
         until = lasting.until.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
         super().__init__(
-            f"a signed URL of this session opens its conversation until {until}, and no more is held back for it: "
-            "use that one, or begin another session"
+            f"a signed URL of this session was asked for, which opens its conversation until {until}, and no more is "
+            "held back for it: use that one, or begin another session"
         )
         self.retry_after_seconds = max(1, math.ceil(lasting.seconds))
 
@@ -81,8 +81,14 @@ class SignedUrls:
         client = self._clients.elevenlabs(account_id, about=agents_of(template, agent_id))
         for one in behind:
             self._mirror.conversations.remember(one.account_id, one.template, lifetime=AWAITED)
-        with self._one_at_a_time(held) if held is not None and is_limited else nullcontext():
+        if held is None:
             return client.signed_url(agent_id)
+        with self._one_at_a_time(held) if is_limited else nullcontext():
+            url = client.signed_url(agent_id)
+        # It lasts from when it was made; if that cannot be written, nobody sees it.
+        with self._database.begin() as connection:
+            signed_urls.given(connection, account_id=account_id, session_id=held.id)
+        return url
 
     @contextmanager
     def _one_at_a_time(self, session: Session) -> Iterator[None]:
@@ -101,9 +107,6 @@ class SignedUrls:
             with suppress(SwitchhookError), self._database.begin() as connection:
                 signed_urls.give_back(connection, account_id=account_id, session_id=session_id, taken=taken)
             raise
-        # It lasts from when it was made; if that cannot be written, nobody sees it.
-        with self._database.begin() as connection:
-            signed_urls.given(connection, account_id=account_id, session_id=session_id)
 
 
 def agents_of(template: Template, agent_id: str) -> tuple[str, ...]:
@@ -125,9 +128,10 @@ def _check(session: Session, template: Template, agent_id: str) -> None:
 def _is_held(session: Session) -> bool:
     """Whether what its conversation may cost is held back with this session, and counted as such.
 
-    One session is one conversation: what it holds opens none once its own has begun.
+    One session is one conversation: what it holds opens none once its own has begun, and none that could begin when
+    nothing is held any more.
     """
-    is_awaited = session.status == "pending" and datetime.now(UTC) - session.created_at < HELD
+    is_awaited = session.status == "pending" and datetime.now(UTC) - session.created_at < HELD - LIFETIME
     return session.reserved is not None and is_awaited
 
 

@@ -12,7 +12,8 @@ from typing import Any, Final
 import click
 
 _UNITS: Final = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
-_DATE_DIGITS: Final = len("20261120")
+# Python takes any character for the T between a day and a time, and so 2026112010 for ten digits of something else.
+_WRITTEN: Final = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}|[0-9]{8})([Tt ].*)?")
 _NO_MOMENT: Final = "give a time as ISO 8601: 2026-01-01T00:00:00Z"
 
 
@@ -31,7 +32,7 @@ def parsed_duration(text: str) -> timedelta:
 def parsed_moment(text: str) -> datetime:
     """A moment from ISO 8601, in UTC, which it is in unless it says otherwise. Raises ValueError."""
     text = text.strip()
-    if text.isdecimal() and len(text) != _DATE_DIGITS:  # Python takes any digit for the T between a day and a time
+    if not _WRITTEN.fullmatch(text):
         raise ValueError(_NO_MOMENT)
     try:
         given = datetime.fromisoformat(text)

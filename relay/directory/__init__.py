@@ -126,7 +126,7 @@ class Directory:
         return [
             (view, template)
             for view, template in self._templates(known[1])
-            if _has_secret(template, secret) or _had_secret(template, hashes)
+            if has_secret(template, secret) or _had_secret(template, hashes)
         ]
 
     def templates_of_agent(
@@ -246,7 +246,8 @@ class Directory:
                 self._mirror.publish_all(self._database)
 
 
-def _has_secret(template: TemplateConfig, secret: str) -> bool:
+def has_secret(template: TemplateConfig, secret: str) -> bool:
+    """Whether this is the template's webhook secret by now."""
     # Bytes, because compare_digest raises for text that is not ASCII.
     return hmac.compare_digest(template.webhook_secret.encode(), secret.encode("utf-8", "surrogatepass"))
 

@@ -256,16 +256,14 @@ class Mirror:
 
     def note_compared(self, days: Mapping[str, Compared]) -> None:
         """Keep what the providers' last days came to, for the metrics."""
-        if days:
-            told: Any = {provider: msgspec.json.encode(day) for provider, day in days.items()}
-            with answered():
-                self._client.hset(_COMPARED, mapping=told)
+        with answered():
+            self._client.set(_COMPARED, msgspec.json.encode(days))
 
     def compared(self) -> dict[str, Compared]:
         """By provider what was noted last."""
         with answered():
-            noted: Any = self._client.hgetall(_COMPARED)
-        return {provider.decode(): msgspec.json.decode(day, type=Compared) for provider, day in noted.items()}
+            noted: Any = self._client.get(_COMPARED)
+        return msgspec.json.decode(noted or b"{}", type=dict[str, Compared])
 
     def unsynced_agents(self) -> dict[str, int]:
         """The numbers that were noted last, by status."""

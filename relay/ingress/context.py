@@ -50,7 +50,7 @@ class Contexts:
         that takes such requests, and ContextFailed if that is disabled.
         """
         proved = self._matching.canary(
-            "context", body, self._matching.opened_by(secret), idempotency_key=idempotency_key
+            "context", body, self._matching.opened_by(secret), secret=secret, idempotency_key=idempotency_key
         )
         if not idempotency_key:
             proved = _of_its_own(proved)

@@ -151,7 +151,10 @@ class Intake:
                 candidates, trust = self._matching.opened_by(secret), TRUST_KEY
             else:
                 candidates, trust = self._matching.signed_by_elevenlabs(body, signed), TRUST_SOURCE
-            return self._matching.canary(route, body, candidates, idempotency_key=idempotency_key, trust=trust)
+            by_secret = secret if signed is None else None
+            return self._matching.canary(
+                route, body, candidates, secret=by_secret, idempotency_key=idempotency_key, trust=trust
+            )
 
         return self._take(prove, body, content_type)
 

@@ -14,12 +14,12 @@ from msgspec.structs import replace
 
 from relay.calls import TRUST_KEY, TRUST_PROVIDER, TRUST_SOURCE, CallEvent, Facts, event_id
 from relay.content import Content
-from relay.directory import AccountView, Directory
+from relay.directory import AccountView, Directory, has_secret
 from relay.directory.belonging import AnyTemplate, Belonging
 from relay.errors import BadRequest, NotFound, PayloadError, Unauthorized
 from relay.providers import agora, canaryllm, elevenlabs
 from relay.store.conversations import ConversationTemplate
-from relay.store.snapshot import SourceConfig
+from relay.store.snapshot import SourceConfig, TemplateConfig
 
 Candidates = Sequence[tuple[AccountView, AnyTemplate]]
 
@@ -92,14 +92,18 @@ class Matching:
         body: Content,
         candidates: Candidates,
         *,
+        secret: str | None,
         idempotency_key: str | None,
         trust: int = TRUST_KEY,
     ) -> Proved:
-        """What a body of CanaryLLM's routes belongs to, among the templates that its proof opens."""
+        """What a body of CanaryLLM's routes belongs to, among the templates that its proof opens.
+
+        `secret`: that was the proof, None if it was a signature.
+        """
         event = canaryllm.read(body.reveal(), route=route, idempotency_key=idempotency_key)
         hint = event.call.session_hint
         owners = {} if hint is None else self._owners(hint, candidates)
-        view, template = _chosen(candidates, event, owners)
+        view, template = _chosen(candidates, event, owners, secret=secret)
         scope = f"convagents/{route}/{template.id}"
         return Proved(view, event.call, scope, template=template, session_id=hint if owners else None, trust=trust)
 
@@ -144,9 +148,12 @@ class Matching:
 
 
 def _chosen(
-    candidates: Candidates, event: canaryllm.CanaryEvent, owners: dict[str, int]
+    candidates: Candidates, event: canaryllm.CanaryEvent, owners: dict[str, int], *, secret: str | None
 ) -> tuple[AccountView, AnyTemplate]:
-    """The one template among those that the secret opens: by the owner of its session, agent id or templateId."""
+    """The one template among those that the secret opens: by the owner of its session, agent id or templateId.
+
+    Else the one that has the secret by now: one that had it is meant by what names its session, agent or id.
+    """
     if owners:
         candidates = [(v, t) for v, t in candidates if owners.get(v.account_id) == t.id]
         if not candidates:
@@ -156,7 +163,7 @@ def _chosen(
         candidates = _some([(v, t) for v, t in candidates if not t.retired])
     by_id = [(v, t) for v, t in candidates if t.id == event.template_id]
     by_agent = [(v, t) for v, t in candidates if t.agent_id and t.agent_id == event.call.agent_id]
-    candidates = by_id or by_agent or candidates
+    candidates = by_id or by_agent or _present(candidates, secret)
     if len(candidates) > 1:
         raise BadRequest(
             "several templates have this secret; name the session, the agent or templateId",
@@ -164,6 +171,13 @@ def _chosen(
             field="templateId",
         )
     return candidates[0]
+
+
+def _present(candidates: Candidates, secret: str | None) -> Candidates:
+    """Those that have the secret now, if any do. Not among accounts: a former secret opens no other account."""
+    if secret is None or len({view.account_id for view, _ in candidates}) > 1:
+        return candidates
+    return [(v, t) for v, t in candidates if isinstance(t, TemplateConfig) and has_secret(t, secret)] or candidates
 
 
 def trust_of(source: SourceConfig) -> int:

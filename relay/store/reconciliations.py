@@ -78,7 +78,8 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     """What one provider's last day that was compared came to over all accounts.
 
     `begins` is when it began (Unix seconds); `accounts` have something of it here or there, `differing` of them not the
-    same. `provider_cost_usd` and `margin_usd` are of those whose costs the provider tells, and whose money is in USD.
+    same. `provider_cost_usd` and `margin_usd` are of those whose costs the provider tells, and whose money is in USD;
+    None where there are none.
     """
 
     begins: float
@@ -88,8 +89,8 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
     provider_sessions: int
     duration_seconds: float
     provider_duration_seconds: float
-    provider_cost_usd: float
-    margin_usd: float
+    provider_cost_usd: float | None
+    margin_usd: float | None
 
 
 def take(
@@ -172,22 +173,25 @@ def page(
 
 
 def compared(connection: Connection) -> dict[str, Compared]:
-    """By provider, what its last day that was compared came to."""
+    """By provider whose lists are still read, what the last day that all of them have compared came to."""
     return {row.pop("provider"): Compared(**row) for row in map(dict, connection.execute(_COMPARED).mappings())}
 
 
+# The last day that all lists have compared which are still read.
 _COMPARED: Final = text("""
-    SELECT r.provider, extract(epoch FROM r.day::timestamp)::float8 AS begins, count(*) AS accounts,
+    SELECT newest.provider, extract(epoch FROM newest.day::timestamp)::float8 AS begins, count(r.day) AS accounts,
         count(*) FILTER (WHERE (r.sessions, r.duration_seconds) IS DISTINCT FROM
             (r.provider_sessions, r.provider_duration_seconds)) AS differing,
-        sum(r.sessions)::bigint AS sessions, sum(r.provider_sessions)::bigint AS provider_sessions,
-        sum(r.duration_seconds)::float8 AS duration_seconds,
-        sum(r.provider_duration_seconds)::float8 AS provider_duration_seconds,
-        COALESCE(sum(r.provider_cost_usd) FILTER (WHERE r.currency = 'USD'), 0)::float8 AS provider_cost_usd,
-        COALESCE(sum(r.amount - r.provider_cost_usd) FILTER (WHERE r.currency = 'USD'), 0)::float8 AS margin_usd
-    FROM (SELECT provider, max(compared_through) AS day FROM reconciliation_runs GROUP BY provider) newest
-    JOIN reconciliations r ON r.provider = newest.provider AND r.day = newest.day
-    GROUP BY r.provider, r.day
+        COALESCE(sum(r.sessions), 0)::bigint AS sessions,
+        COALESCE(sum(r.provider_sessions), 0)::bigint AS provider_sessions,
+        COALESCE(sum(r.duration_seconds), 0)::float8 AS duration_seconds,
+        COALESCE(sum(r.provider_duration_seconds), 0)::float8 AS provider_duration_seconds,
+        (sum(r.provider_cost_usd) FILTER (WHERE r.currency = 'USD'))::float8 AS provider_cost_usd,
+        (sum(r.amount - r.provider_cost_usd) FILTER (WHERE r.currency = 'USD'))::float8 AS margin_usd
+    FROM (SELECT provider, min(compared_through) AS day FROM reconciliation_runs
+        WHERE through > now() - make_interval(days => 2) GROUP BY provider) newest
+    LEFT JOIN reconciliations r ON r.provider = newest.provider AND r.day = newest.day
+    GROUP BY newest.provider, newest.day
 """)
 _KEY: Final = ("account_id", "provider", "day")
 _NOTHING: Final = {

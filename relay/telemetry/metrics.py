@@ -404,6 +404,12 @@ def record_reconciled(provider: str, *, missing: int, unassigned: int, differenc
     _last_difference.labels(provider).set(difference_seconds)
 
 
+def forget_compared_days() -> None:
+    """Those that are known now are recorded next: a provider whose lists nobody reads any more has none."""
+    for gauge in (_day_begins, _day_accounts, _day_calls, _day_seconds, _day_cost, _day_margin):
+        gauge.clear()
+
+
 def record_compared_day(
     provider: str,
     *,
@@ -411,10 +417,13 @@ def record_compared_day(
     accounts: Mapping[str, int],
     calls: Mapping[str, int],
     seconds: Mapping[str, float],
-    provider_cost_usd: float,
-    margin_usd: float,
+    provider_cost_usd: float | None,
+    margin_usd: float | None,
 ) -> None:
-    """What the last day that was compared came to is known: `accounts` by state, `calls` and `seconds` by side."""
+    """What the last day that was compared came to is known: `accounts` by state, `calls` and `seconds` by side.
+
+    A cost that nobody knows is not told as none.
+    """
     _day_begins.labels(provider).set(begins)
     for state, count in accounts.items():
         _day_accounts.labels(provider, state).set(count)
@@ -422,8 +431,9 @@ def record_compared_day(
         _day_calls.labels(provider, side).set(count)
     for side, lasted in seconds.items():
         _day_seconds.labels(provider, side).set(lasted)
-    _day_cost.labels(provider).set(provider_cost_usd)
-    _day_margin.labels(provider).set(margin_usd)
+    for gauge, amount in ((_day_cost, provider_cost_usd), (_day_margin, margin_usd)):
+        if amount is not None:
+            gauge.labels(provider).set(amount)
 
 
 def record_recorded(result: str, count: int) -> None:

@@ -18,6 +18,7 @@ from relay.connections import postgres_engine
 from relay.demo.embedded import (
     EmbeddedPostgres,
     EmbeddedRedis,
+    Scratch,
     ServerFailed,
     process,
     scratch_directory,
@@ -43,8 +44,9 @@ def own_postgres() -> Iterator[EmbeddedPostgres]:
         yield start_postgres(scratch)
 
 
-def test_redis_keeps_every_acknowledged_write(embedded_redis: EmbeddedRedis) -> None:
+def test_redis_keeps_every_acknowledged_write(scratch: Scratch) -> None:
     """Redis syncs each write, evicts nothing and has a limit."""
+    server = start_redis(scratch, name="as_it_is")
     wanted = {
         "appendonly": "yes",
         "appendfsync": "always",
@@ -53,8 +55,9 @@ def test_redis_keeps_every_acknowledged_write(embedded_redis: EmbeddedRedis) -> 
         "save": "",
         "port": "0",
     }
-    with redis.Redis.from_url(embedded_redis.url, decode_responses=True) as client:
+    with redis.Redis.from_url(server.url, decode_responses=True) as client:
         config = client.config_get("*")
+    server.stop()
     assert {name: config[name] for name in wanted} == wanted
 
 

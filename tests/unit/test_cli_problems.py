@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from relay.cli import main
-from relay.cli.moments import Moment, Past
+from relay.cli.moments import Moment, Past, parsed_moment
 from relay.cli.output import words
 
 WRONG_CARD = ("price", "--seconds", "1", "--card", "0/6")
@@ -95,6 +95,26 @@ def _options(command: click.Command, path: str = "switchhook") -> Iterator[tuple
         for name, inner in command.commands.items():
             yield from _options(inner, f"{path} {name}")
     yield from ((path, option) for option in command.params if isinstance(option, click.Option))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026", "20261120105", "2026112010", "20261120103000Z", "2026-11-20110", "2026-11-20x10:00", "2026-11-20+01:00",
+     "20261120+0100", "2026-11-20-05:00", "2026-W47-5", "", "2026-11-20T", "2026-13-01"],
+)  # fmt: skip
+def test_no_digit_or_sign_stands_for_the_t_of_a_moment(text: str) -> None:
+    """Python would take any for it, and read another time than who wrote it."""
+    with pytest.raises(ValueError, match="ISO 8601"):
+        parsed_moment(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2026-11-20", "20261120", "2026-11-20T00:00", "2026-11-20 00:00:00Z", "2026-11-20t01:00+01:00", "20261120T0000Z"],
+)
+def test_a_moment_is_a_day_or_a_day_and_a_time(text: str) -> None:
+    """In UTC, unless it says otherwise."""
+    assert parsed_moment(text) == datetime(2026, 11, 20, tzinfo=UTC)
 
 
 def test_every_option_that_takes_a_moment_says_its_zone() -> None:

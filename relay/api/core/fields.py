@@ -139,8 +139,8 @@ GivenMoment = Annotated[
 
 GivenDay = Annotated[
     date,
-    BeforeValidator(_Written("date")),
     Field(strict=False, ge=_FIRST.date(), lt=_LAST.date(), examples=["2026-10-31"]),
+    BeforeValidator(_Written("date")),
 ]
 """A day in ISO 8601, in."""
 

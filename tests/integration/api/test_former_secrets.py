@@ -108,6 +108,18 @@ def test_later_changes_do_not_prolong_it(api: Api, api_database: Any) -> None:
     assert opens(api, made["webhookSecret"]) == 200
 
 
+def test_a_secret_that_moved_to_another_template_means_that_one(api: Api) -> None:
+    """Where the event names neither; two that were exchanged, too."""
+    first, second = make(api, webhookSecret="a-moved-secret"), make(api)
+    change(api, first, webhookSecret=None)
+    change(api, second, webhookSecret="a-moved-secret")
+    assert opens(api, "a-moved-secret") == 200
+    assert opens(api, "a-moved-secret", "complete") == 200
+    change(api, first, webhookSecret=second["webhookSecret"])
+    assert (opens(api, "a-moved-secret"), opens(api, second["webhookSecret"])) == (200, 200)
+    assert {row["templateId"] for row in api.get("/api/v1/sessions").get_json()["data"]} <= {first["id"], second["id"]}
+
+
 def test_a_second_change_ends_it_at_once(api: Api) -> None:
     """That is what to do about a secret that leaked: only the one before the newest is good."""
     made = make(api)

@@ -131,6 +131,29 @@ def test_a_held_session_gives_one_url_at_a_time(api: Api, eleven: FakeElevenLabs
     assert api.get("/api/v1/budgets").get_json()["data"][0]["reserved"] == "1.00"
 
 
+def test_what_is_no_longer_held_back_opens_nothing(api: Api) -> None:
+    """A URL could begin its call for 15 minutes more: so long before the end of the 2 hours there is none."""
+    held = a_held_session(api)
+    let_it_expire(api)
+    change(api, "created_at = now() - interval '104 minutes'")
+    assert ask(api, held).status_code == 200
+    let_it_expire(api)
+    change(api, "created_at = now() - interval '106 minutes'")
+    assert (ask(api, held).status_code, ask(api, held).get_json()["code"]) == (402, "BUDGET_EXCEEDED")
+
+
+def test_a_url_that_was_given_without_a_limit_counts_under_the_next(api: Api) -> None:
+    """It opens its conversation, whatever was so when it was given."""
+    a_price(api)
+    limit = a_limit(api)
+    held = a_session(api)
+    assert api.patch(f"/api/v1/budgets/{limit}", {"hardLimit": False}).status_code == 200
+    let_it_expire(api)
+    assert ask(api, held).status_code == 200
+    assert api.patch(f"/api/v1/budgets/{limit}", {"hardLimit": True}).status_code == 200
+    assert_given(ask(api, held), 900)
+
+
 def test_a_url_lasts_from_when_the_provider_made_it(api: Api, eleven: FakeElevenLabs) -> None:
     """However long that took: the next one is not to be had while this one opens anything."""
     held = a_held_session(api)

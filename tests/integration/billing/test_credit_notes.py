@@ -139,6 +139,27 @@ def test_corrections_in_two_statements_leave_no_more_than_was_paid(acme: Books, 
     assert sum(left) == paid > 0
 
 
+@pytest.mark.parametrize("june_seconds", [1800, 0])
+def test_a_late_call_that_is_taken_back_is_not_credited_too(acme: Books, june_seconds: int) -> None:
+    """Its charge is in July's total, and what takes it back says June: both together are what was paid."""
+    acme.charge(acme.call("a", june_seconds, word=2))
+    acme.talk(("late", 3000))
+    acme.close(JULY)
+    acme.charge(acme.call("late", 0, word=2))
+    given = Decimal(0)
+    for month in (JULY, JUNE):
+        with acme.database.begin() as connection:
+            left = credit_notes.left_of(connection, acme.account_id, month)
+        if left:
+            credit_notes.issue(
+                acme.database, acme.account_id, month, amount=left, reason="r", actor="ann", approver="ben"
+            )
+            given += left
+    acme.close(AUGUST)
+    assert given == Decimal(june_seconds) / 600
+    assert acme.total(JUNE, JULY, AUGUST) == 0
+
+
 def test_a_correction_counts_with_what_its_months_price_gives_back(shared_database: Database) -> None:
     """A fee covers the minutes: that a call was shorter changes nothing of what is owed."""
     own = books(shared_database)

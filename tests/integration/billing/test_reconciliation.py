@@ -19,7 +19,7 @@ from relay.providers.retell import ACCOUNT_LABEL
 from relay.reconciliation import Reconciler, relaying
 from relay.reconciliation.days import begins
 from relay.store import agora_agents, erasure, rate_cards, sessions
-from relay.store.reconciliations import Compared
+from relay.store.reconciliations import Compared, compared
 from relay.telemetry import logs
 from tests.customers import Customer
 from tests.integration.billing.called import (
@@ -540,6 +540,16 @@ def test_days_are_compared_by_themselves(world: World, customer: Customer) -> No
         provider_cost_usd=0.04,
         margin_usd=0.06,
     )
+    world.execute("UPDATE reconciliations SET provider_cost_usd = NULL")
+    # Another list has not come so far, and one is read no more; on the day of the former there was nothing.
+    runs = "INSERT INTO reconciliation_runs (account_id, provider, through, compared_through) "
+    late, gone = day - timedelta(days=3), day - timedelta(days=9)
+    world.execute(runs + "VALUES ('acc_late', 'elevenlabs', now(), :day)", day=late)
+    world.execute(runs + "VALUES ('acc_gone', 'elevenlabs', :day, :day)", day=gone)
+    with world.database.begin() as connection:
+        found = compared(connection)
+    assert (found["elevenlabs"].begins, found["elevenlabs"].accounts) == (begins(late).timestamp(), 0)
+    assert (found["elevenlabs"].differing, found["elevenlabs"].margin_usd) == (0, None)
 
 
 def test_sessions_of_another_workspace_are_in_no_comparison(world: World, customer: Customer) -> None:

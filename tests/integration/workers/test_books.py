@@ -6,6 +6,7 @@ from decimal import Decimal
 
 import pytest
 import redis
+from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import text
 
@@ -16,6 +17,7 @@ from relay.scrape import Scrape
 from relay.sealing import KeyRing
 from relay.settings import Settings
 from relay.store.database import Database
+from relay.store.reconciliations import Compared
 from relay.telemetry import logs
 from relay.telemetry.exchange import Exchange
 from tests.integration.billing.told import an_account, ended, tamper, write
@@ -61,6 +63,40 @@ def test_what_is_not_charged_is_counted_until_it_is(
     write(database, ended(account_id, "a"), ended(account_id, "b"))
     assert books.count_unrated(mirror, database) == 0
     assert scraped(redis_client, mirror, settings)[name, "duration_missing"] == 0
+
+
+def test_a_compared_day_is_shown_while_its_lists_are_read(
+    redis_client: redis.Redis, mirror: Mirror, settings: Settings
+) -> None:
+    """A cost that is not known is not shown as none, and a provider that is not asked any more not as it was."""
+    day = Compared(
+        begins=1_792_800_000,
+        accounts=5,
+        differing=2,
+        sessions=90,
+        provider_sessions=100,
+        duration_seconds=5_400.5,
+        provider_duration_seconds=6_000,
+        provider_cost_usd=4.5,
+        margin_usd=1.25,
+    )
+    mirror.note_compared({"retell": day, "agora": replace(day, provider_cost_usd=None, margin_usd=None)})
+    shown = {key: value for key, value in scraped(redis_client, mirror, settings).items() if "_day_" in key[0]}
+    name = "switchhook_billing_day"
+    assert {key: value for key, value in shown.items() if "retell" in key} == {
+        (f"{name}_begins_timestamp_seconds", "retell"): 1_792_800_000,
+        (f"{name}_accounts", "retell", "same"): 3,
+        (f"{name}_accounts", "different", "retell"): 2,
+        (f"{name}_calls", "ours", "retell"): 90,
+        (f"{name}_calls", "providers", "retell"): 100,
+        (f"{name}_duration_seconds", "ours", "retell"): 5_400.5,
+        (f"{name}_duration_seconds", "providers", "retell"): 6_000,
+        (f"{name}_provider_cost_usd", "retell"): 4.5,
+        (f"{name}_margin_usd", "retell"): 1.25,
+    }
+    assert len([key for key in shown if "agora" in key]) == 7
+    mirror.note_compared({})
+    assert [key for key in scraped(redis_client, mirror, settings) if "_day_" in key[0]] == []
 
 
 def test_what_breaks_an_invariant_is_told_and_noted(
