@@ -33,7 +33,17 @@ NOT_OK = {Level.WARN, Level.FAIL}
 
 
 @pytest.fixture
-def environ(redis_url: str, database_url: str) -> dict[str, str]:
+def durable(redis_url: str) -> Iterator[None]:
+    """The Redis of this run syncs each write, as everybody's should."""
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        before = client.config_get("appendfsync")["appendfsync"]
+        client.config_set("appendfsync", "always")
+        yield
+        client.config_set("appendfsync", before)
+
+
+@pytest.fixture
+def environ(redis_url: str, database_url: str, durable: None) -> dict[str, str]:
     """An installation without anything to remark on."""
     return {
         "DATABASE_URL": database_url,
