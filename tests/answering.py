@@ -58,7 +58,7 @@ class Answering:
 
     def await_asked(self, count: int) -> None:
         """Wait until so many requests have come."""
-        eventually(lambda: len(self.asked) >= count, within_seconds=30, what=f"{count} questions")
+        eventually(lambda: len(self.asked) >= count, within_seconds=10, what=f"{count} questions")
 
     def close(self) -> None:
         """Stop, and wait until every connection has ended; more than once does no harm."""

@@ -244,7 +244,7 @@ class Relay:
             outcomes = self.outcomes(event_id)
             return outcomes if len(outcomes) >= number else []
 
-        return eventually(told, within_seconds=45, what=f"outcome {number}")[-1]
+        return eventually(told, within_seconds=15, what=f"outcome {number}")[-1]
 
     def audit(self) -> Audit:
         audit = self.outbox.audit(RELAY)
@@ -259,4 +259,4 @@ class Relay:
             got = {name: getattr(audit, name) for name in counts}
             return got == counts and audit.waiting == audit.in_flight == 0
 
-        eventually(reached, within_seconds=45, what=f"an outbox with {counts}")
+        eventually(reached, within_seconds=15, what=f"an outbox with {counts}")

@@ -40,7 +40,7 @@ class RedisOnSmallDisk(EmbeddedRedis):
 
     def await_end(self) -> None:
         """Wait until it has ended by itself: upkeep writes within seconds, whoever else does not."""
-        eventually(lambda: not self.is_running, within_seconds=45, what="the end of Redis")
+        eventually(lambda: not self.is_running, within_seconds=20, what="the end of Redis")
 
     def fill_disk(self, *, free_bytes: int) -> None:
         """Leave so much room for what is appended."""

@@ -86,7 +86,7 @@ class Receiver:
         """How many POSTs each event took."""
         return Counter(post.event_id for post in self.posts)
 
-    def await_posts(self, count: int, *, within_seconds: float = 30.0) -> list[Post]:
+    def await_posts(self, count: int, *, within_seconds: float = 10.0) -> list[Post]:
         """Wait for so many POSTs, and return all that came."""
 
         def enough() -> bool:

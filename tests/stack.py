@@ -163,7 +163,7 @@ class Stack:
                 sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
         return sums
 
-    def await_settled(self, customer: Customer, *, within_seconds: float = 45.0) -> None:
+    def await_settled(self, customer: Customer, *, within_seconds: float = 15.0) -> None:
         """Wait until nothing of the customer waits or is in flight, and every outcome is in Postgres."""
         handed_in = keys.line(RECORDINGS, customer.id), keys.fly(RECORDINGS, customer.id)
         waits, leases = keys.line(BILLING, customer.id), keys.fly(BILLING, customer.id)

@@ -135,7 +135,7 @@ class Traffic:
     def await_refused(self) -> None:
         """Wait until one more is refused."""
         before = len(self.refused)
-        eventually(lambda: len(self.refused) > before, within_seconds=30, what="a refusal")
+        eventually(lambda: len(self.refused) > before, within_seconds=10, what="a refusal")
 
     def send_refused_again(self) -> None:
         """Send what was refused until all of it is accepted, as a provider that retries does."""
@@ -144,7 +144,7 @@ class Traffic:
         for number in again:
             assert self.send(number) == 200
 
-    def assert_ledgers_agree(self, *, within_seconds: float = 45.0, may_repeat: Iterable[str] = ()) -> None:
+    def assert_ledgers_agree(self, *, within_seconds: float = 15.0, may_repeat: Iterable[str] = ()) -> None:
         """Everything accepted was delivered whole, once, and charged once, and nothing else was.
 
         An event may have come once more for each time that `may_repeat` names it; a repeat has the same bytes.

@@ -22,7 +22,7 @@ from tests.waiting import eventually
 
 Place = tuple[str, bytes]
 
-_SAVE_SECONDS: Final = 30.0
+_SAVE_SECONDS: Final = 10.0
 _TABLES: Final = re.compile(r"base/|global/\d")
 _LOG: Final = "pg_wal/"
 # The first of a page: where in the log it was changed last, and its checksum.

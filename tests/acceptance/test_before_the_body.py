@@ -16,7 +16,7 @@ CANARY = "/api/convagents/webhook/"
 
 def answer_without_body(stack: Stack, path: str, headers: dict[str, str]) -> tuple[int, str]:
     """The status and code of what is answered to a request whose body never comes."""
-    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.port, timeout=3)
     connection.putrequest("POST", path)
     for name, value in {"Content-Length": "1000", **headers}.items():
         connection.putheader(name, value)
@@ -60,7 +60,7 @@ def test_refuses_without_waiting_for_the_body(
 def test_says_that_the_connection_ends_when_a_body_was_not_read(stack: Stack, customer: Customer) -> None:
     """Else the sender's next request would go over a connection that is being closed, and be lost."""
     source = customer.source("retell")
-    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.port, timeout=3)
     for path in (f"/api/v1/webhooks/retell/{source.id}", f"{CANARY}event"):
         connection.request("POST", path, b"{" * 100_000)
         answer = connection.getresponse()
@@ -74,7 +74,7 @@ def test_says_that_the_connection_ends_when_a_body_was_not_read(stack: Stack, cu
 )
 def test_says_so_outside_the_ingress_too(stack: Stack, path: str, status: int) -> None:
     """Whoever has a wrong address loses no request to the right one; without a body the connection stays."""
-    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.port, timeout=3)
     for body, said in ((None, None), (b"{" * 100_000, "close")):
         connection.request("POST", path, body)
         answer = connection.getresponse()
@@ -86,7 +86,7 @@ def test_says_so_outside_the_ingress_too(stack: Stack, path: str, status: int) -
 def test_keeps_the_connection_when_the_body_was_read(stack: Stack, customer: Customer) -> None:
     """Also after a refusal."""
     source = customer.source("retell")
-    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", stack.settings.port, timeout=3)
     for _ in range(2):
         path = f"/api/v1/webhooks/retell/{source.id}"
         connection.request("POST", path, b"{}", {"X-Retell-Signature": "v=1,d=0"})

@@ -62,7 +62,7 @@ def test_an_endpoint_that_is_our_own_ingress_is_stopped(stack: Stack, customer: 
     def attempts() -> list[int]:
         return [delivery.attempts for delivery in stack.deliveries(customer)]
 
-    eventually(lambda: any(attempts()), within_seconds=30, what="a failed attempt")
+    eventually(lambda: any(attempts()), within_seconds=10, what="a failed attempt")
     [delivery] = stack.deliveries(customer)
     assert (delivery.status, delivery.code, delivery.history[0].http_status) == ("pending", "http_508", 508)
 

@@ -19,7 +19,7 @@ from tests.stack import Stack
 from tests.waiting import eventually
 from tests.written import redis_contents
 
-_SECONDS = 30.0
+_SECONDS = 10.0
 
 
 class Client:

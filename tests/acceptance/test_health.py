@@ -53,7 +53,7 @@ def test_is_alive_but_not_ready_without_redis(web_alone: Stack) -> None:
     assert web_alone.get("/readyz").status_code == 503
     assert web_alone.get("/livez").status_code == 200
     web_alone.redis_server.start()
-    eventually(lambda: web_alone.get("/readyz").ok, within_seconds=20, what="ready again")
+    eventually(lambda: web_alone.get("/readyz").ok, within_seconds=5, what="ready again")
 
 
 def test_shows_the_documented_metrics(stack: Stack) -> None:

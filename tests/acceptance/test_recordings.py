@@ -110,7 +110,7 @@ def test_a_worker_that_is_killed_while_it_fetches_changes_nothing(
         _, worker = stack.start("web", "worker")
         with recording(audio.wav(60_000), "hang") as server:
             assert stack.post(PATH, call(server.url), headers).status_code == 200
-            eventually(lambda: server.requests, within_seconds=30, what="the first request")
+            eventually(lambda: server.requests, within_seconds=10, what="the first request")
             worker.kill()
             server.manner = "ranges"
             stack.end_leases()

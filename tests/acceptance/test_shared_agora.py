@@ -83,7 +83,7 @@ def test_an_agents_session_begins_ends_and_is_charged_to_its_account(
     assert scene.status(session_id) == "pending"
 
     scene.tell(101, agent.payload())
-    eventually(lambda: scene.status(session_id) == "active", within_seconds=30, what="an active session")
+    eventually(lambda: scene.status(session_id) == "active", within_seconds=10, what="an active session")
     scene.tell(102, agent.payload(stop_ts=agent.start_ts + 91, status="STOPPED", message="OK"))
     stack.await_settled(customer)
 

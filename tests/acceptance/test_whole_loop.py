@@ -26,7 +26,7 @@ from tests.receiver import Post, Receiver
 from tests.stack import Stack
 from tests.waiting import eventually
 
-_SECONDS = 30.0
+_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def test_a_lease_that_ends_during_a_slow_request_costs_one_request_more(stack: S
         assert traffic.send(1) == 200
         [first] = held.await_posts(1)
 
-        [delivery] = eventually(lambda: stack.deliveries(customer), within_seconds=15, what="its record")
+        [delivery] = eventually(lambda: stack.deliveries(customer), within_seconds=5, what="its record")
         end_lease(stack, delivery.endpoint_id, first.event_id)
         held.await_posts(2)
         with commotion(stack):

@@ -27,7 +27,7 @@ TOLERANCE = 0.15
 # The gate of an endpoint that has failed ten times lets a probe through after 5, 10, 20, 40 s (prelude.lua).
 PROBE_SECONDS = 45
 # A lane that could not speak to Redis looks again within 30 s (workers.lane).
-CATCH_UP_SECONDS = 45
+CATCH_UP_SECONDS = 35
 
 
 class NotingReceiver(Receiver):
@@ -140,18 +140,18 @@ def test_a_full_redis_drains_by_itself_when_the_endpoint_is_back(
     assert len(traffic.accepted) == events
 
     fill(stack)
-    eventually(lambda: traffic.send(events) == 503, within_seconds=20, what="a refusal")
+    eventually(lambda: traffic.send(events) == 503, within_seconds=5, what="a refusal")
     names = set(stack.redis.scan_iter(match="sw:sealed:*", count=1_000))
     for blip in range(blips):
         receiver.await_posts(10 + blip, within_seconds=PROBE_SECONDS)
         stack.redis.client_kill_filter(_type="normal", skipme=True)
-        eventually(lambda: consumers(stack) == 1, within_seconds=30, what="a consumer")
+        eventually(lambda: consumers(stack) == 1, within_seconds=10, what="a consumer")
     processes += stack.start("worker")
     assert set(stack.redis.scan_iter(match="sw:sealed:*", count=1_000)) == names
     receiver.usual_reply(200)
 
     stack.await_settled(customer, within_seconds=PROBE_SECONDS + CATCH_UP_SECONDS)
-    eventually(lambda: traffic.send(events) == 200, within_seconds=20, what="acceptance without a hand")
+    eventually(lambda: traffic.send(events) == 200, within_seconds=5, what="acceptance without a hand")
     stack.await_settled(customer)
     assert [process.is_running for process in processes] == [True] * 4
     assert stack.redis.info("stats")["evicted_keys"] == 0

@@ -90,12 +90,12 @@ def test_an_event_that_kills_its_process_is_set_aside(
                     stack.redis.hset(event, claims, fatal_claims[len(beside)] - 1)
                 stack.end_leases()
                 deadly.victim = stack.spawn("worker")  # known before it can send anything
-            eventually(lambda: is_dead(stack, other), within_seconds=60, what="the verdict")
+            eventually(lambda: is_dead(stack, other), within_seconds=30, what="the verdict")
         finally:
             stop.set()
             sender.join()
         for owner in (customer, other):
-            stack.await_settled(owner, within_seconds=ABANDONED_SECONDS + 45)
+            stack.await_settled(owner, within_seconds=ABANDONED_SECONDS + 15)
     finally:
         deadly.close()
 

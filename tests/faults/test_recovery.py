@@ -66,7 +66,7 @@ def test_a_backlog_drains_once_its_endpoint_mends(
     broke = time.monotonic()
     with traffic.steady(range(events), per_second=150):
         pass
-    eventually(lambda: open_gates(stack) == 1, within_seconds=30, what="an open gate")
+    eventually(lambda: open_gates(stack) == 1, within_seconds=10, what="an open gate")
     time.sleep(max(0.0, broke + outage_seconds - time.monotonic()))
     receiver.usual_reply(200, delay_seconds=0.02)
     mended = time.monotonic()
@@ -96,10 +96,10 @@ def test_an_endpoint_that_is_disabled_ends_what_waits_and_takes_again_when_enabl
     receiver.usual_reply(503)
     stack.start("web", "worker")
     assert traffic.send_all(range(20)) == [200] * 20
-    eventually(lambda: open_gates(stack) == 1, within_seconds=30, what="an open gate")
+    eventually(lambda: open_gates(stack) == 1, within_seconds=10, what="an open gate")
 
     customer.set_state(traffic.endpoint_id, enabled=False)
-    stack.await_settled(customer)
+    stack.await_settled(customer, within_seconds=30)
     assert fates(stack, customer) == {("dead", "endpoint_disabled"): 20}
     assert traffic.send(20) == 200
     stack.await_settled(customer)

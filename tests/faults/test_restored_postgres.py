@@ -57,7 +57,7 @@ class Backups:
             end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = %s"
             eventually(
                 lambda: connection.execute(end, [self.name]).fetchone() == (0,),
-                within_seconds=30,
+                within_seconds=10,
                 what="nobody connected",
             )
             yield connection
@@ -100,7 +100,7 @@ def test_the_ledger_is_made_again_to_the_last_charge(
         assert sessions.next_id(connection) > begun
     stack.start("worker")
     eventually(
-        lambda: len(books(stack, customer)) == calls + 1, within_seconds=45, what="the call of meanwhile charged"
+        lambda: len(books(stack, customer)) == calls + 1, within_seconds=15, what="the call of meanwhile charged"
     )
     assert {row for row in books(stack, customer) if row[0] != f"call_{calls}"} == set(before)
     assert web.is_running

@@ -99,7 +99,7 @@ def test_retries_come_once_and_in_time_though_every_worker_is_killed(
 
     # What a killed worker had read and not recorded is read again after some 20 s; what it had claimed and not charged
     # is claimed again when its lease ends, after 60 s.
-    stack.await_settled(customer, within_seconds=105)
+    stack.await_settled(customer, within_seconds=75)
     numbers = sorted(int(post.headers["switchhook-attempt"]) for post in receiver.posts)
     assert numbers == sorted([*range(1, retries + 2)] * RETRIES)
     assert {(delivery.status, delivery.attempts) for delivery in stack.deliveries(customer)} == {

@@ -62,7 +62,7 @@ def test_webhooks_are_taken_while_one_customer_waits_for_a_silent_provider(stack
         alive_seconds = timed(lambda: stack.get("/livez").status_code)
 
         assert max(*seconds, alive_seconds) < MOST_SECONDS
-        eventually(lambda: len(_answered(asking)) >= REQUESTS - WAITING, within_seconds=9, what="refusals")
+        eventually(lambda: len(_answered(asking)) >= REQUESTS - WAITING, within_seconds=5, what="refusals")
         refusals = [_read(one) for one in _answered(asking)]
         assert len(refusals) == REQUESTS - WAITING  # the others wait still
         assert {refusal.partition(b"\r\n")[0] for refusal in refusals} == {b"HTTP/1.1 503 Service Unavailable"}

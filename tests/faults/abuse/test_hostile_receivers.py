@@ -161,7 +161,7 @@ def test_hostile_answers_do_not_grow_the_worker(stack: Stack, customer: Customer
             found = [one for one in stack.deliveries(customer) if one.event_id in sent and one.history]
             return found if len(found) == len(sent) * len(expected) else []
 
-        return eventually(attempted, within_seconds=60, what="an attempt at each")
+        return eventually(attempted, within_seconds=30, what="an attempt at each")
 
     assert {one.history[0].code for one in attempts_at(range(EVENTS))} == {None}
     forget_peak(worker.pid)

@@ -60,7 +60,7 @@ def test_all_ways_to_be_unreachable_look_alike(stack: Stack, customer: Customer,
         found = stack.deliveries(customer)
         return len(found) == len(made) and all(one.history for one in found)
 
-    eventually(attempted, within_seconds=30, what="an attempt at each")
+    eventually(attempted, within_seconds=10, what="an attempt at each")
 
     for delivery in stack.deliveries(customer):
         first = delivery.history[0]

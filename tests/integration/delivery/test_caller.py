@@ -34,7 +34,7 @@ def calling(opening: Callable[[], Transport] = open_transport) -> Iterator[Calle
     caller = Caller(opening)
     yield caller
     caller.close()
-    eventually(lambda: not caller_threads(), within_seconds=30, what="the end of the caller's thread")
+    eventually(lambda: not caller_threads(), within_seconds=5, what="the end of the caller's thread")
 
 
 def caller_threads() -> list[threading.Thread]:
@@ -141,7 +141,7 @@ def test_a_transport_that_fails_is_replaced(caplog: pytest.LogCaptureFixture) ->
     with calling(opening) as caller, answering(WHOLE) as server:
         with pytest.raises(Unavailable):
             caller.call(a_request(server.url))
-        eventually(lambda: not caller_threads(), within_seconds=30, what="the end of the thread")
+        eventually(lambda: not caller_threads(), within_seconds=5, what="the end of the thread")
         assert said(caller.call(a_request(server.url))) == b"the answer"
     assert (len(opened), [record.msg for record in caplog.records]) == (2, ["caller_failed"])
 

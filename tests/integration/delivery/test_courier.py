@@ -79,7 +79,7 @@ def test_delivers_without_a_bell(relay: Relay, receiver: Receiver) -> None:
     event_ids = [relay.accept(endpoint_id, rings=False) for endpoint_id in endpoint_ids * 10]
     relay.start()
     relay.await_settled(accepted=100, delivered=100)
-    assert relay.idle.wait(30)
+    assert relay.idle.wait(5)
     event_ids.append(relay.accept(endpoint_ids[0], rings=False))
     relay.await_settled(accepted=101, delivered=101)
     assert receiver.per_event() == dict.fromkeys(event_ids, 1)
@@ -212,7 +212,7 @@ def test_a_misconfigured_endpoint_harms_no_other(relay: Relay, receiver: Receive
     waiting = relay.accept(bad)
     relay.start()
     relay.await_outcome(relay.accept(good))
-    eventually(lambda: relay.due_in_ms(bad, waiting), within_seconds=30, what="the unit back in its line")
+    eventually(lambda: relay.due_in_ms(bad, waiting), within_seconds=5, what="the unit back in its line")
     assert relay.await_outcome(relay.accept(good)).status == "delivered"
     assert receiver.of(waiting) == []
 
@@ -240,7 +240,7 @@ def _die_with(relay: Relay, times: int) -> None:
     dying = Outbox(relay.client, lease_ms=1)
     for _ in range(times):
         eventually(
-            lambda: dying.claim(RELAY, Room(1), alone=True, content=True).units, within_seconds=30, what="a claim"
+            lambda: dying.claim(RELAY, Room(1), alone=True, content=True).units, within_seconds=5, what="a claim"
         )
 
 
@@ -347,7 +347,7 @@ def test_what_was_delivered_while_redis_was_away_is_not_sent_again(own_redis: Em
         take_away()
         stack.callback(own_redis.stop)
         held.may_answer.set()
-        eventually(lambda: relay.outbox.unanswered, within_seconds=30, what="a settle without answer")
+        eventually(lambda: relay.outbox.unanswered, within_seconds=10, what="a settle without answer")
         bring_back()
         relay.await_settled(accepted=3, delivered=3)
         assert relay.await_outcome(relay.accept(endpoint_id)).status == "delivered"
@@ -367,7 +367,7 @@ def test_an_endpoint_that_hangs_delays_no_other(relay: Relay, receiver: Receiver
     for _ in range(50):
         relay.accept(quick)
     receiver.await_posts(50)
-    eventually(lambda: relay.audit().delivered == 50, within_seconds=30, what="50 deliveries")
+    eventually(lambda: relay.audit().delivered == 50, within_seconds=10, what="50 deliveries")
     audit = relay.audit()
     assert (audit.in_flight, audit.waiting) == (8, 42)
     assert len(held.posts) == 8
@@ -387,7 +387,7 @@ def test_endpoints_that_hang_leave_slots_to_those_that_have_answered(
         for _ in range(8):
             relay.accept(slow, rings=False)
     relay.courier.wake()
-    eventually(lambda: relay.audit().in_flight >= SLOTS // 2, within_seconds=30, what="half of the slots")
+    eventually(lambda: relay.audit().in_flight >= SLOTS // 2, within_seconds=10, what="half of the slots")
     for _ in range(50):
         relay.accept(quick)
     receiver.await_posts(51)
@@ -479,7 +479,7 @@ def test_a_claim_that_came_too_late_is_released_unsent(redis_client: redis.Redis
     endpoint_id = relay.endpoint(receiver, deadline_seconds=20)
     event_id = relay.accept(endpoint_id)
     relay.start()
-    eventually(relay.settled.is_set, within_seconds=30, what="a release")
+    eventually(relay.settled.is_set, within_seconds=5, what="a release")
     relay.stop()
     assert receiver.posts == []
     assert relay.due_in_ms(endpoint_id, event_id) is not None

@@ -52,7 +52,7 @@ def test_what_ends_just_before_an_idle_look_is_settled(
     relay.start()
     held.await_posts(1)
 
-    eventually(lambda: relay.audit().delivered == 1, within_seconds=15, what="a settled delivery")
+    eventually(lambda: relay.audit().delivered == 1, within_seconds=5, what="a settled delivery")
 
     held.may_answer.set()
     relay.await_settled(accepted=2, delivered=2)

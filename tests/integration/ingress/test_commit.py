@@ -296,7 +296,7 @@ def test_a_redis_that_hangs_is_told_in_time(own_redis: EmbeddedRedis, pool: Thre
             except Unavailable:
                 return False
 
-        eventually(is_back, within_seconds=30, what="a commit")
+        eventually(is_back, within_seconds=5, what="a commit")
 
 
 # -- the intake, while the configuration changes
